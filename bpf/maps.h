@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * maps.h - every map of the kernel part. The layouts of keys and values are
+ * in realpeer/abi.h; ARCHITECTURE.md draws how they hang together.
+ *
+ * The definitions are weak so that each program file includes them all and
+ * the linker keeps one of each.
+ */
+#ifndef REALPEER_MAPS_H
+#define REALPEER_MAPS_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "realpeer/abi.h"
+
+/* Who is connected. Not LRU: a live connection never loses its record. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, RP_CONNECTIONS_MAX);
+	__type(key, __u64);
+	__type(value, struct rp_connection);
+} connections __weak SEC(".maps");
+
+/* Records whose socket closed in the accept queue, and when; CLOCK_BOOTTIME. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u64);
+} orphans __weak SEC(".maps");
+
+/* Established on a peeked listener, first byte still to come. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 65536);
+	__type(key, struct rp_tuple);
+	__type(value, struct rp_awaiting);
+} awaiting __weak SEC(".maps");
+
+/* Records on their way from a segment, or from the daemon, to a socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct rp_tuple);
+	__type(value, struct rp_pending);
+} pending __weak SEC(".maps");
+
+/* SYNs that TC answered. What a flood of them costs is this map, no more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct rp_tuple);
+	__type(value, struct rp_handshake);
+} handshakes __weak SEC(".maps");
+
+/* The daemon's listening sockets, for what the kernel cannot decide. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 1024);
+	__type(key, __u32);
+	__type(value, __u64);
+} handover __weak SEC(".maps");
+
+/* Set while TC itself looks for a listener; see lookup.bpf.c. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} lookup_bypass __weak SEC(".maps");
+
+/* What the daemon says of a socket that it is about to connect. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct rp_pending);
+} outgoing __weak SEC(".maps");
+
+/* One bit a local port that any listener has: the cheapest rejection. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536 / 64);
+	__type(key, __u32);
+	__type(value, __u64);
+} ports __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4 * RP_LISTENERS_MAX);
+	__type(key, struct rp_endpoint);
+	__type(value, __u32);
+} endpoints __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, RP_LISTENERS_MAX);
+	__type(key, __u32);
+	__type(value, struct rp_listener);
+} listeners __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, RP_TRUSTED_MAX);
+	__type(key, struct rp_trusted);
+	__type(value, __u32);
+} trusted __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, RP_LISTENERS_MAX * 64);
+	__type(key, struct rp_stat_key);
+	__type(value, __u64);
+} stats __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rp_settings);
+} settings __weak SEC(".maps");
+
+static __always_inline void rp_count(__u32 listener, enum rp_stat stat)
+{
+	struct rp_stat_key key = {.listener = listener, .stat = stat};
+	__u64 *value = bpf_map_lookup_elem(&stats, &key);
+
+	if (value)
+		(*value)++;
+}
+
+#endif

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * packet.h - what the TC programs need to know of a TCP segment, read without
+ * touching it, be it in one piece or in fragments of memory.
+ */
+#ifndef REALPEER_PACKET_H
+#define REALPEER_PACKET_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "listeners.h"
+
+#define PACKET_HOST 0	   /* linux/if_packet.h */
+#define IP_FRAGMENT 0x3fff /* MF and the offset, RFC 791 */
+
+struct rp_packet {
+	struct rp_tuple tuple;
+	struct tcphdr tcp;
+	__u32 ip; /* offsets from skb->data */
+	__u32 transport;
+	__u32 payload;
+	__u32 payload_len;
+};
+
+/*
+ * Bytes before the IP header: an Ethernet header, or none (tunnels). Should
+ * an address of a tunnel's packet look like an Ethernet type, the packet is
+ * not recognized, and so left to the stack.
+ */
+static __always_inline __u32 rp_guess_mac_len(struct __sk_buff *skb)
+{
+	__be16 type = 0;
+
+	bpf_skb_load_bytes(skb, __builtin_offsetof(struct ethhdr, h_proto),
+			   &type, sizeof(type));
+	return type == (__be16)skb->protocol ? sizeof(struct ethhdr) : 0;
+}
+
+/* The IP header: its length in bytes, and the segment's, or 0 if not ours. */
+static __always_inline __u32 rp_read_ip4(struct __sk_buff *skb,
+					 struct rp_packet *packet, __u32 *total)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, packet->ip, &ip, sizeof(ip)))
+		return 0;
+	if (ip.protocol != IPPROTO_TCP || ip.frag_off & bpf_htons(IP_FRAGMENT))
+		return 0;
+	rp_set_v4(packet->tuple.peer, ip.saddr);
+	rp_set_v4(packet->tuple.local, ip.daddr);
+	*total = bpf_ntohs(ip.tot_len);
+	return ip.ihl * 4;
+}
+
+/* Extension headers are left to the stack, and their headers to the daemon. */
+static __always_inline __u32 rp_read_ip6(struct __sk_buff *skb,
+					 struct rp_packet *packet, __u32 *total)
+{
+	struct ipv6hdr ip;
+
+	if (bpf_skb_load_bytes(skb, packet->ip, &ip, sizeof(ip)))
+		return 0;
+	if (ip.nexthdr != IPPROTO_TCP)
+		return 0;
+	__builtin_memcpy(packet->tuple.peer, &ip.saddr, 16);
+	__builtin_memcpy(packet->tuple.local, &ip.daddr, 16);
+	*total = sizeof(ip) + bpf_ntohs(ip.payload_len);
+	return sizeof(ip);
+}
+
+/*
+ * Reads a TCP segment for a port that some listener has. False for anything
+ * else, and that quickly: this runs for every packet of the host.
+ */
+static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
+					  struct rp_packet *packet)
+{
+	__u32 ip_len, total = 0, tcp_end;
+
+	/*
+	 * A tagged frame comes again on its VLAN device, a frame for another
+	 * station again on the bridge if it is for this host after all.
+	 */
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return 0;
+	packet->ip = mac_len;
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		ip_len = rp_read_ip4(skb, packet, &total);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		ip_len = rp_read_ip6(skb, packet, &total);
+	else
+		return 0;
+	packet->transport = mac_len + ip_len;
+	if (!ip_len || bpf_skb_load_bytes(skb, packet->transport, &packet->tcp,
+					  sizeof(packet->tcp)))
+		return 0;
+	packet->tuple.peer_port = bpf_ntohs(packet->tcp.source);
+	packet->tuple.local_port = bpf_ntohs(packet->tcp.dest);
+	if (!rp_is_listened(packet->tuple.local_port))
+		return 0;
+	tcp_end = ip_len + packet->tcp.doff * 4;
+	packet->payload = mac_len + tcp_end;
+	packet->payload_len = total > tcp_end ? total - tcp_end : 0;
+	return 1;
+}
+
+/* A look-up key for bpf_sk*_lookup_tcp(); returns its size. */
+static __always_inline __u32 rp_lookup_key(const struct rp_tuple *tuple,
+					   __u16 local_port,
+					   struct bpf_sock_tuple *key)
+{
+	if (rp_is_v4(tuple->peer)) {
+		__builtin_memcpy(&key->ipv4.saddr, tuple->peer + 12, 4);
+		__builtin_memcpy(&key->ipv4.daddr, tuple->local + 12, 4);
+		key->ipv4.sport = bpf_htons(tuple->peer_port);
+		key->ipv4.dport = bpf_htons(local_port);
+		return sizeof(key->ipv4);
+	}
+	__builtin_memcpy(key->ipv6.saddr, tuple->peer, 16);
+	__builtin_memcpy(key->ipv6.daddr, tuple->local, 16);
+	key->ipv6.sport = bpf_htons(tuple->peer_port);
+	key->ipv6.dport = bpf_htons(local_port);
+	return sizeof(key->ipv6);
+}
+
+#endif

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * sockops.bpf.c - moves a connection's record to the socket that it belongs
+ * to, and deletes it when that socket closes.
+ *
+ * Runs in the cgroup of every TCP socket of the host, so anything that is not
+ * ours leaves at the first test, and `reply` and the callback flags of other
+ * programs are never overwritten.
+ */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "kernel.h"
+#include "listeners.h"
+
+#define AF_INET	 2
+#define AF_INET6 10
+
+static __always_inline int rp_is_our_netns(struct bpf_sock_ops *ctx)
+{
+	struct rp_settings *now;
+	__u32 zero = 0;
+
+	now = bpf_map_lookup_elem(&settings, &zero);
+	return now && bpf_get_netns_cookie(ctx) == now->netns;
+}
+
+/*
+ * A load that stays one load from the context: the compiler would merge those
+ * of two branches into one from a computed pointer, which the verifier
+ * refuses.
+ */
+#define rp_load(ctx, field)                                                \
+	({                                                                 \
+		__u32 value_;                                              \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                      \
+			     : "=r"(value_)                                \
+			     : "r"(ctx),                                   \
+			       "i"(__builtin_offsetof(struct bpf_sock_ops, \
+						      field)));            \
+		value_;                                                    \
+	})
+
+static __always_inline int rp_read_tuple(struct bpf_sock_ops *ctx,
+					 struct rp_tuple *tuple)
+{
+	__u32 *peer = (__u32 *)tuple->peer, *local = (__u32 *)tuple->local;
+
+	if (ctx->family == AF_INET) {
+		rp_set_v4(tuple->peer, rp_load(ctx, remote_ip4));
+		rp_set_v4(tuple->local, rp_load(ctx, local_ip4));
+	} else if (ctx->family == AF_INET6) {
+		peer[0] = rp_load(ctx, remote_ip6[0]);
+		peer[1] = rp_load(ctx, remote_ip6[1]);
+		peer[2] = rp_load(ctx, remote_ip6[2]);
+		peer[3] = rp_load(ctx, remote_ip6[3]);
+		local[0] = rp_load(ctx, local_ip6[0]);
+		local[1] = rp_load(ctx, local_ip6[1]);
+		local[2] = rp_load(ctx, local_ip6[2]);
+		local[3] = rp_load(ctx, local_ip6[3]);
+	} else {
+		return 0;
+	}
+	tuple->peer_port = bpf_ntohl(ctx->remote_port);
+	tuple->local_port = ctx->local_port;
+	return 1;
+}
+
+/* The same connection, seen from its other end. */
+static __always_inline void rp_flip(struct rp_tuple *ret,
+				    const struct rp_tuple *tuple)
+{
+	__builtin_memcpy(ret->peer, tuple->local, sizeof(ret->peer));
+	__builtin_memcpy(ret->local, tuple->peer, sizeof(ret->local));
+	ret->peer_port = tuple->local_port;
+	ret->local_port = tuple->peer_port;
+}
+
+static __always_inline void rp_watch_close(struct bpf_sock_ops *ctx)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags |
+					       BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/*
+ * connect() of the daemon towards a handler: its local port is known now and
+ * no SYN has left, so the record can wait under the tuple for the socket that
+ * the handler will accept.
+ */
+static __always_inline void rp_on_connect(struct bpf_sock_ops *ctx)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct rp_tuple tuple, handler_side;
+	struct rp_pending *record;
+
+	record = bpf_map_lookup_elem(&outgoing, &cookie);
+	if (!record || !rp_read_tuple(ctx, &tuple))
+		return;
+	rp_flip(&handler_side, &tuple);
+	bpf_map_update_elem(&pending, &handler_side, record, BPF_ANY);
+	bpf_map_delete_elem(&outgoing, &cookie);
+	rp_watch_close(ctx);
+}
+
+static __always_inline void rp_count_record(const struct rp_connection *record,
+					    __u32 family)
+{
+	if (record->shown && family == AF_INET && !rp_is_v4(record->client))
+		rp_count(record->listener, RP_STAT_FAMILY_MISMATCH);
+	if (record->delivery == RP_DELIVERY_INLINE)
+		rp_count(record->listener, RP_STAT_CONNECTIONS);
+	if (record->command == RP_COMMAND_DIRECT)
+		rp_count(record->listener, RP_STAT_DIRECT);
+	else
+		rp_count(record->listener, record->version == 1
+						   ? RP_STAT_HEADER_V1
+						   : RP_STAT_HEADER_V2);
+	if (record->command == RP_COMMAND_LOCAL)
+		rp_count(record->listener, RP_STAT_LOCAL);
+}
+
+/* The socket that a record, or the word that none will come, waited for. */
+static __always_inline void rp_bind(struct bpf_sock_ops *ctx,
+				    const struct rp_tuple *tuple,
+				    struct rp_pending *waiting)
+{
+	struct rp_connection *record = &waiting->record;
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+
+	if (waiting->kind != RP_PENDING_HANDED_OVER) {
+		if (bpf_map_update_elem(&connections, &cookie, record, BPF_ANY))
+			rp_count(record->listener, RP_STAT_MAP_FULL);
+		if (record->offload == RP_OFFLOAD_ACCEPT &&
+		    waiting->kind == RP_PENDING_CLAIM)
+			rp_count_record(record, ctx->family);
+	}
+	bpf_map_delete_elem(&pending, tuple);
+	bpf_map_delete_elem(&handshakes, tuple);
+}
+
+/*
+ * A child without a record, on a listener whose handshakes are TC's. Either
+ * TC let an untrusted peer through as a plain client, or its SYN came before
+ * the programs did: nothing has judged it then, so where a header is required
+ * TC shall reset it at its first byte.
+ */
+static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
+					   __u32 number,
+					   const struct rp_listener *listener)
+{
+	struct rp_handshake stray = {.listener = number,
+				     .stage = RP_STAGE_STRAY};
+	struct rp_handshake *known = bpf_map_lookup_elem(&handshakes, tuple);
+
+	if (listener->delivery != RP_DELIVERY_INLINE)
+		return;
+	if (known && known->stage == RP_STAGE_DIRECT) {
+		rp_count(number, RP_STAT_CONNECTIONS);
+		rp_count(number, RP_STAT_DIRECT);
+	} else if (listener->mode == RP_MODE_REQUIRED) {
+		bpf_map_update_elem(&handshakes, tuple, &stray, BPF_ANY);
+	}
+}
+
+/* A child of some listener exists; accept() can't have returned it yet. */
+static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
+{
+	struct rp_awaiting first = {.cookie = bpf_get_socket_cookie(ctx)};
+	struct rp_listener *listener;
+	struct rp_pending *waiting;
+	struct rp_tuple tuple;
+
+	if (!rp_read_tuple(ctx, &tuple))
+		return;
+	waiting = bpf_map_lookup_elem(&pending, &tuple);
+	if (waiting && (waiting->kind != RP_PENDING_CLAIM ||
+			waiting->seq == ctx->rcv_nxt)) {
+		rp_bind(ctx, &tuple, waiting);
+		rp_watch_close(ctx);
+		return;
+	}
+	if (!rp_is_listened(tuple.local_port))
+		return;
+	listener = rp_find_listener(&tuple, &first.listener);
+	if (!listener)
+		return;
+	rp_watch_close(ctx);
+	if (listener->offload == RP_OFFLOAD_ACCEPT) {
+		rp_on_unjudged(&tuple, first.listener, listener);
+	} else if (listener->offload == RP_OFFLOAD_PEEK) {
+		first.seq = ctx->rcv_nxt;
+		bpf_map_update_elem(&awaiting, &tuple, &first, BPF_ANY);
+	}
+}
+
+/* Reset while it waits for accept(): the server has no descriptor yet. */
+static __always_inline int rp_is_queued(struct bpf_sock_ops *ctx)
+{
+	struct tcp_sock *tcp;
+	struct sock *sk;
+
+	if (!ctx->sk)
+		return 0;
+	tcp = bpf_skc_to_tcp_sock(ctx->sk);
+	if (!tcp)
+		return 0;
+	sk = &tcp->inet_conn.icsk_inet.sk;
+	return !sk->sk_socket &&
+	       !(sk->__sk_common.skc_flags & 1UL << SOCK_DEAD);
+}
+
+/* The server may still accept it, and shall then see the real client. */
+static __always_inline int rp_keep_orphan(__u64 cookie)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct rp_connection *record;
+
+	record = bpf_map_lookup_elem(&connections, &cookie);
+	if (!record || !record->shown ||
+	    bpf_map_update_elem(&orphans, &cookie, &now, BPF_ANY))
+		return 0;
+	record->closed = 1;
+	return 1;
+}
+
+/*
+ * `awaiting` goes before `connections`: TC adds in the opposite order and
+ * takes its record back when it finds the entry gone, so none is left over.
+ */
+static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	struct rp_tuple tuple, handler_side;
+
+	if (!rp_read_tuple(ctx, &tuple))
+		return;
+	bpf_map_delete_elem(&awaiting, &tuple);
+	bpf_map_delete_elem(&handshakes, &tuple);
+	if (!rp_is_queued(ctx) || !rp_keep_orphan(cookie))
+		bpf_map_delete_elem(&connections, &cookie);
+	rp_flip(&handler_side, &tuple);
+	bpf_map_delete_elem(&pending, &handler_side);
+}
+
+SEC("sockops")
+int rp_sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		if (rp_is_our_netns(ctx))
+			rp_on_connect(ctx);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		if (rp_is_our_netns(ctx))
+			rp_on_accepted(ctx);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (ctx->args[1] == BPF_TCP_CLOSE && rp_is_our_netns(ctx))
+			rp_on_closed(ctx);
+		break;
+	}
+	return 1;
+}
+
+char _license[] __weak SEC("license") = "Dual BSD/GPL";
