@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* attach.c - see attach.h. Changes configurations only, nothing in force. */
+#include "attach.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *copy(const void *array, size_t n, size_t size)
+{
+	void *new = calloc(n + 1, size);
+
+	if (new &&n)
+		memcpy(new, array, n * size);
+	return new;
+}
+
+static struct attached_port *find(const struct attached *attached,
+				  uint16_t port)
+{
+	for (size_t i = 0; i < attached->n; i++) {
+		if (attached->ports[i].port == port)
+			return &attached->ports[i];
+	}
+	return NULL;
+}
+
+int attached_add(struct attached *attached, uint16_t port,
+		 const struct prefix *trusted, size_t n_trusted)
+{
+	struct attached_port *ports,
+		new = {.port = port, .n_trusted = n_trusted};
+
+	if (find(attached, port))
+		return -EEXIST;
+	ports = realloc(attached->ports, (attached->n + 1) * sizeof(*ports));
+	if (!ports)
+		return -ENOMEM;
+	attached->ports = ports;
+	new.trusted = copy(trusted, n_trusted, sizeof(*trusted));
+	if (!new.trusted)
+		return -ENOMEM;
+	ports[attached->n++] = new;
+	return 0;
+}
+
+int attached_remove(struct attached *attached, uint16_t port)
+{
+	struct attached_port *found = find(attached, port);
+
+	if (!found)
+		return -ENOENT;
+	free(found->trusted);
+	*found = attached->ports[--attached->n];
+	return 0;
+}
+
+void attached_clear(struct attached *attached)
+{
+	for (size_t i = 0; i < attached->n; i++)
+		free(attached->ports[i].trusted);
+	free(attached->ports);
+	*attached = (struct attached){0};
+}
+
+static const struct listener_config *find_conflict(const struct config *config,
+						   uint16_t port)
+{
+	uint16_t listen_port;
+	uint8_t ip[16];
+
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		const struct listener_config *listener = &config->listeners[i];
+
+		for (size_t j = 0; j < listener->n_listen; j++) {
+			address_split(&listener->listen[j].sa, ip,
+				      &listen_port);
+			if (listen_port == port)
+				return listener;
+		}
+	}
+	return NULL;
+}
+
+/* On 0.0.0.0 and [::], as the server itself listens wherever it likes. */
+static int make_listener(const struct attached_port *attached,
+			 const struct listener_config *global,
+			 struct listener_config *ret)
+{
+	static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff};
+	static const uint8_t any6[16];
+	struct listener_config listener = *global;
+	size_t n = attached->n_trusted;
+
+	listener.n_trusted = n ? n : global->n_trusted;
+	listener.trusted = copy(n ? attached->trusted : global->trusted,
+				listener.n_trusted, sizeof(*listener.trusted));
+	listener.file = strdup("attach");
+	listener.listen = calloc(2, sizeof(*listener.listen));
+	if (!listener.trusted || !listener.file || !listener.listen) {
+		free(listener.trusted);
+		free(listener.file);
+		free(listener.listen);
+		return -ENOMEM;
+	}
+	listener.listen[0] = address_make(any4, attached->port);
+	listener.listen[1] = address_make(any6, attached->port);
+	listener.n_listen = 2;
+	listener.line = attached->port;
+	listener.attached = true;
+	listener.delivery = RP_DELIVERY_INLINE;
+	listener.client_address = CLIENT_ADDRESS_GETPEERNAME;
+	/* Whoever attaches wants headers read. */
+	if (listener.mode == RP_MODE_DISABLED)
+		listener.mode = RP_MODE_REQUIRED;
+	snprintf(listener.name, sizeof(listener.name), ATTACH_NAME_FORMAT,
+		 attached->port);
+	*ret = listener;
+	return 0;
+}
+
+int attached_extend(const struct attached *attached, struct config *config,
+		    FILE *errors)
+{
+	struct listener_config *listeners;
+	int error;
+
+	for (size_t i = 0; i < attached->n; i++) {
+		const struct listener_config *other =
+			find_conflict(config, attached->ports[i].port);
+
+		if (other) {
+			fprintf(errors,
+				"%s:%u: listener '%s' has port %u, which is "
+				"attached: detach it first\n",
+				other->file, other->line, other->name,
+				attached->ports[i].port);
+			return -EADDRINUSE;
+		}
+	}
+	listeners = realloc(config->listeners,
+			    (config->n_listeners + attached->n + 1) *
+				    sizeof(*listeners));
+	if (!listeners)
+		return -ENOMEM;
+	config->listeners = listeners;
+	for (size_t i = 0; i < attached->n; i++) {
+		error = make_listener(&attached->ports[i], &config->global,
+				      &listeners[config->n_listeners]);
+		if (error)
+			return error;
+		config->n_listeners++;
+	}
+	return 0;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * attach.h - the ports that `realpeerctl attach` made PROXY-aware: inline
+ * listeners that no configuration file names. They are added to every
+ * configuration that is loaded, until they are detached.
+ */
+#ifndef REALPEER_ATTACH_H
+#define REALPEER_ATTACH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "config.h"
+
+/* A listener that attach made is named so; a file must not use the name. */
+#define ATTACH_NAME_FORMAT "port-%u"
+
+struct attached_port {
+	uint16_t port;
+	struct prefix *trusted; /* array, owned; NULL: the global ones */
+	size_t n_trusted;
+};
+
+struct attached {
+	struct attached_port *ports; /* array, owned */
+	size_t n;
+};
+
+/*
+ * Copies `trusted`; n_trusted 0 stands for the global ones. 0, -EEXIST or
+ * -ENOMEM.
+ */
+int attached_add(struct attached *attached, uint16_t port,
+		 const struct prefix *trusted, size_t n_trusted);
+
+/* 0 or -ENOENT. */
+int attached_remove(struct attached *attached, uint16_t port);
+
+void attached_clear(struct attached *attached);
+
+/*
+ * Adds the listeners to a configuration that nobody else has seen yet. 0,
+ * -ENOMEM, or -EADDRINUSE when a listener of the files has such a port; that
+ * is written to `errors` with its place.
+ */
+int attached_extend(const struct attached *attached, struct config *config,
+		    FILE *errors);
+
+#endif

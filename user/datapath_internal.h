@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * datapath_internal.h - what the datapath's own files share; nobody else
+ * includes it.
+ *
+ *   datapath.c		life cycle, records, counters
+ *   datapath_probe.c	what this kernel and our rights allow
+ *   datapath_maps.c	configuration -> maps
+ *   datapath_upkeep.c	what needs a clock
+ *   datapath_attach.c	programs -> cgroup and interfaces, and their pins
+ */
+#ifndef REALPEER_DATAPATH_INTERNAL_H
+#define REALPEER_DATAPATH_INTERNAL_H
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <limits.h>
+#include <net/if.h>
+
+#include "datapath.h"
+
+struct realpeer; /* the skeleton */
+
+#define DATAPATH_INTERFACES_MAX 1024
+
+struct attachment {
+	unsigned int ifindex;
+	int link;    /* tcx link; -1: a clsact filter */
+	bool wanted; /* while interfaces are compared */
+};
+
+struct datapath {
+	struct datapath_features features;
+	struct realpeer *skeleton; /* owned */
+	char directory[PATH_MAX];
+	int lock;		     /* the directory, flock()ed, owned */
+	int cgroup;		     /* cgroup2 root, owned */
+	int netlink;		     /* link and address news, owned */
+	__u64 netns;		     /* SO_NETNS_COOKIE */
+	uint32_t n_handover;	     /* the daemon's sockets in `handover` */
+	bool wakes_silent;	     /* some inline listener is `enabled` */
+	int raw[2];		     /* for probes, IPv4 and IPv6, owned */
+	struct rp_tuple review_next; /* where upkeep goes on */
+	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
+	struct attachment *attachments;	     /* array, owned */
+	size_t n_attachments;
+	/* Which interfaces listeners use; all when any_address. */
+	bool any_address;
+	uint8_t (*addresses)[16]; /* array, owned */
+	size_t n_addresses;
+};
+
+/* datapath.c */
+
+/*
+ * Opens the skeleton with the programs that `features` allows, each map
+ * pinned under `directory`, or none when it is NULL. 0 or -errno.
+ */
+int datapath_load(const struct datapath_features *features,
+		  const char *directory, struct realpeer **ret_skeleton);
+
+/* The last warning of libbpf in this thread, for messages; "" if none. */
+const char *datapath_last_warning(void);
+
+/* datapath_maps.c */
+
+/* Checks the ABI of existing pins, says which netns is ours. */
+int datapath_settle(struct datapath *datapath);
+
+/* Tells the programs what the sysctls say now; cheap if nothing changed. */
+int datapath_refresh(struct datapath *datapath);
+
+/* What the sysctls say of SYN cookies, and what a SYN-ACK may offer. */
+void datapath_read_sysctls(struct rp_settings *settings);
+
+/* datapath_attach.c */
+
+/* Opens the root of the cgroup2 hierarchy, wherever it is mounted. */
+int cgroup_open_root(void);
+
+/*
+ * Attaches to the cgroup and, for offload accept, to the network namespace,
+ * or puts our programs into the pinned links.
+ */
+int datapath_attach_hooks(struct datapath *datapath);
+
+/*
+ * Removes pinned links of interfaces that are gone; with `all`, of every
+ * interface and of the network namespace, since the pins are of another one.
+ */
+void datapath_drop_stale(struct datapath *datapath, bool all);
+
+/* Brings the set of interfaces up to date. 0, or the first -errno. */
+int datapath_attach_interfaces(struct datapath *datapath);
+
+/* Detaches everything and removes the pinned links. */
+void datapath_detach(struct datapath *datapath);
+
+/* The TC program for this offload. */
+struct bpf_program *datapath_ingress(const struct realpeer *skeleton,
+				     enum rp_offload offload);
+
+/* Attaches for a moment: to lo, to lo, to the network namespace. */
+int datapath_try_tcx(int program);
+int datapath_try_clsact(int program);
+int datapath_try_lookup(int program);
+
+#endif

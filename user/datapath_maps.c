@@ -1,0 +1,578 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * datapath_maps.c - makes the maps say what the configuration says. Additions
+ * come before deletions, so that a listener that stays is never without its
+ * settings; what already is right is not written again.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "datapath_internal.h"
+#include "realpeer.skel.h"
+
+static int netns_cookie(__u64 *ret_cookie)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len = sizeof(*ret_cookie);
+	int error = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, ret_cookie, &len))
+		error = -errno;
+	close(fd);
+	return error;
+}
+
+/* Reads the pinned settings; all zero when there are none. */
+static int read_old_settings(const struct datapath *datapath,
+			     struct rp_settings *ret_settings)
+{
+	struct rp_settings settings = {0};
+	struct bpf_map_info info = {0};
+	char path[PATH_MAX + sizeof("/settings")];
+	__u32 len = sizeof(info), zero = 0;
+	int map, error = 0;
+
+	snprintf(path, sizeof(path), "%s/settings", datapath->directory);
+	map = bpf_obj_get(path);
+	if (map < 0) {
+		*ret_settings = settings;
+		return errno == ENOENT ? 0 : -errno;
+	}
+	if (bpf_obj_get_info_by_fd(map, &info, &len))
+		error = -errno;
+	else if (info.value_size != sizeof(settings))
+		error = -EPROTO;
+	else if (bpf_map_lookup_elem(map, &zero, &settings))
+		error = -errno;
+	else if (settings.abi && settings.abi != RP_ABI_VERSION)
+		error = -EPROTO;
+	close(map);
+	if (!error)
+		*ret_settings = settings;
+	if (error == -EPROTO)
+		log_error("msg=\"the pins are of another ABI version: stop the "
+			  "realpeerd that made them, or remove them with rm -r "
+			  "(this ends its data path)\" directory=%s "
+			  "theirs=%u ours=%u",
+			  datapath->directory, settings.abi, RP_ABI_VERSION);
+	return error;
+}
+
+int datapath_settle(struct datapath *datapath)
+{
+	struct rp_settings old;
+	int error;
+
+	error = read_old_settings(datapath, &old);
+	if (!error)
+		error = netns_cookie(&datapath->netns);
+	if (error)
+		return error;
+	error = datapath_load(&datapath->features, datapath->directory,
+			      &datapath->skeleton);
+	if (error) {
+		log_error("msg=\"cannot load the BPF programs\" directory=%s "
+			  "error=\"%s\" detail=\"%s\"",
+			  datapath->directory, strerror(-error),
+			  datapath_last_warning());
+		return error;
+	}
+	datapath_drop_stale(datapath,
+			    old.netns && old.netns != datapath->netns);
+	return datapath_refresh(datapath);
+}
+
+static long read_number(const char *path, long otherwise)
+{
+	FILE *file = fopen(path, "re");
+	long number;
+
+	if (!file)
+		return otherwise;
+	if (fscanf(file, "%ld", &number) != 1)
+		number = otherwise;
+	fclose(file);
+	return number;
+}
+
+static long read_tcp_sysctl(const char *name, long otherwise)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/tcp_%s", name);
+	return read_number(path, otherwise);
+}
+
+/* The window as tcp_select_initial_window() chooses it without a route's. */
+static void choose_window(struct rp_settings *settings)
+{
+	long least, usual = 131072, most = 6291456, core;
+	FILE *rmem = fopen("/proc/sys/net/ipv4/tcp_rmem", "re");
+
+	if (rmem) {
+		if (fscanf(rmem, "%ld %ld %ld", &least, &usual, &most) != 3)
+			log_debug("msg=\"cannot read tcp_rmem\"");
+		fclose(rmem);
+	}
+	core = read_number("/proc/sys/net/core/rmem_max", 212992);
+	if (most < core)
+		most = core;
+	while (settings->wscale < 14 && most > 65535L << settings->wscale)
+		settings->wscale++;
+	settings->window = usual / 2 < 65535 ? usual / 2 : 65535;
+}
+
+void datapath_read_sysctls(struct rp_settings *settings)
+{
+	if (read_tcp_sysctl("window_scaling", 1))
+		settings->options |= RP_OPTION_WSCALE;
+	if (read_tcp_sysctl("sack", 1))
+		settings->options |= RP_OPTION_SACK;
+	if (read_tcp_sysctl("timestamps", 1))
+		settings->options |= RP_OPTION_TIMESTAMPS;
+	if (read_tcp_sysctl("ecn", 2))
+		settings->options |= RP_OPTION_ECN;
+	choose_window(settings);
+	settings->syncookies = read_tcp_sysctl("syncookies", 0) != 0;
+}
+
+int datapath_refresh(struct datapath *datapath)
+{
+	struct rp_settings now = {.abi = RP_ABI_VERSION}, old;
+	__u32 zero = 0;
+
+	now.netns = datapath->netns;
+	now.daemons = datapath->n_handover;
+	datapath_read_sysctls(&now);
+	if (bpf_map__lookup_elem(datapath->skeleton->maps.settings, &zero,
+				 sizeof(zero), &old, sizeof(old), 0) == 0 &&
+	    memcmp(&old, &now, sizeof(now)) == 0)
+		return 0;
+	return bpf_map__update_elem(datapath->skeleton->maps.settings, &zero,
+				    sizeof(zero), &now, sizeof(now), BPF_ANY);
+}
+
+int datapath_set_handover(struct datapath *datapath, const int *sockets,
+			  uint32_t n)
+{
+	struct bpf_map *map;
+
+	if (!datapath || datapath->features.offload < RP_OFFLOAD_ACCEPT)
+		return 0;
+	map = datapath->skeleton->maps.handover;
+	if (n > bpf_map__max_entries(map))
+		n = bpf_map__max_entries(map);
+	for (uint32_t i = 0; i < n; i++) {
+		__u64 socket = sockets[i];
+		int error = bpf_map__update_elem(map, &i, sizeof(i), &socket,
+						 sizeof(socket), BPF_ANY);
+
+		if (error)
+			return error;
+	}
+	datapath->n_handover = n;
+	return datapath_refresh(datapath);
+}
+
+/* What a map shall hold: entries of key and value, sorted by key. */
+struct table {
+	size_t key_size;
+	size_t value_size;
+	uint8_t *entries; /* owned */
+	size_t n;
+	size_t room;
+};
+
+static size_t table_stride(const struct table *table)
+{
+	return table->key_size + table->value_size;
+}
+
+static int table_add(struct table *table, const void *key, const void *value)
+{
+	uint8_t *entry;
+
+	if (table->n == table->room) {
+		size_t room = table->room ? 2 * table->room : 64;
+
+		entry = realloc(table->entries, room * table_stride(table));
+		if (!entry)
+			return -ENOMEM;
+		table->entries = entry;
+		table->room = room;
+	}
+	entry = table->entries + table->n++ * table_stride(table);
+	memcpy(entry, key, table->key_size);
+	memcpy(entry + table->key_size, value, table->value_size);
+	return 0;
+}
+
+static int compare_keys(const void *a, const void *b, void *key_size)
+{
+	return memcmp(a, b, *(size_t *)key_size);
+}
+
+static bool table_has(const struct table *table, const void *key)
+{
+	size_t low = 0, high = table->n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order =
+			memcmp(key,
+			       table->entries + middle * table_stride(table),
+			       table->key_size);
+
+		if (order == 0)
+			return true;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return false;
+}
+
+static int table_write(const struct table *table, struct bpf_map *map)
+{
+	for (size_t i = 0; i < table->n; i++) {
+		const uint8_t *entry = table->entries + i * table_stride(table);
+		int error = bpf_map__update_elem(map, entry, table->key_size,
+						 entry + table->key_size,
+						 table->value_size, BPF_ANY);
+
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* Deletes from the map what the table does not have. */
+static void table_prune(struct table *table, struct bpf_map *map)
+{
+	uint8_t key[64], next[64];
+	int more;
+
+	qsort_r(table->entries, table->n, table_stride(table), compare_keys,
+		&table->key_size);
+	more = bpf_map__get_next_key(map, NULL, next, table->key_size);
+	while (more == 0) {
+		memcpy(key, next, table->key_size);
+		/* The next first: after a deletion the walk starts anew. */
+		more = bpf_map__get_next_key(map, key, next, table->key_size);
+		if (!table_has(table, key))
+			bpf_map__delete_elem(map, key, table->key_size, 0);
+	}
+}
+
+struct tables {
+	struct table listeners;
+	struct table endpoints;
+	struct table trusted;
+	uint64_t ports[65536 / 64];
+};
+
+static int add_listener(const struct datapath *datapath, struct tables *tables,
+			const struct listener_config *listener, uint32_t number)
+{
+	struct rp_listener value = {
+		.mode = listener->mode,
+		.delivery = listener->delivery,
+		.offload = datapath_offload(datapath, listener),
+		.untrusted = listener->untrusted,
+		.special_source = listener->special_source,
+		.attached = listener->attached,
+		.handler_port = listener->handler_port,
+		.header_max = listener->header_max,
+		.header_timeout = listener->header_timeout_ms,
+	};
+	struct rp_trusted prefix = {.listener = number};
+	__u32 yes = 1;
+	int error;
+
+	memcpy(value.name, listener->name, sizeof(value.name));
+	error = table_add(&tables->listeners, &number, &value);
+	for (size_t i = 0; !error && i < listener->n_listen; i++) {
+		struct rp_endpoint key = {0};
+
+		address_split(&listener->listen[i].sa, key.address, &key.port);
+		tables->ports[key.port / 64] |= 1ULL << key.port % 64;
+		error = table_add(&tables->endpoints, &key, &number);
+	}
+	for (size_t i = 0; !error && i < listener->n_trusted; i++) {
+		prefix.prefixlen = 32 + listener->trusted[i].length;
+		memcpy(prefix.address, listener->trusted[i].address, 16);
+		error = table_add(&tables->trusted, &prefix, &yes);
+	}
+	return error;
+}
+
+static int write_ports(const uint64_t *wanted, struct bpf_map *map)
+{
+	for (__u32 i = 0; i < 65536 / 64; i++) {
+		uint64_t old = 0;
+		int error;
+
+		bpf_map__lookup_elem(map, &i, sizeof(i), &old, sizeof(old), 0);
+		if (old == wanted[i])
+			continue;
+		error = bpf_map__update_elem(map, &i, sizeof(i), &wanted[i],
+					     sizeof(wanted[i]), BPF_ANY);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* Counters start at zero for a new listener and go on for a known one. */
+static int make_stats(struct bpf_map *map, const uint32_t *numbers, size_t n)
+{
+	int cpus = libbpf_num_possible_cpus();
+	uint64_t *zeros;
+	int error = 0;
+
+	if (cpus <= 0)
+		return cpus;
+	zeros = calloc(cpus, sizeof(*zeros));
+	if (!zeros)
+		return -ENOMEM;
+	for (size_t i = 0; i < n * RP_STAT_COUNT && !error; i++) {
+		struct rp_stat_key key = {
+			.listener = numbers[i / RP_STAT_COUNT],
+			.stat = i % RP_STAT_COUNT,
+		};
+
+		error = bpf_map__update_elem(map, &key, sizeof(key), zeros,
+					     cpus * sizeof(*zeros),
+					     BPF_NOEXIST);
+		if (error == -EEXIST)
+			error = 0;
+	}
+	free(zeros);
+	return error;
+}
+
+static void prune_stats(struct bpf_map *map, const struct table *listeners)
+{
+	struct rp_stat_key key, next;
+	int more = bpf_map__get_next_key(map, NULL, &next, sizeof(next));
+
+	while (more == 0) {
+		key = next;
+		more = bpf_map__get_next_key(map, &key, &next, sizeof(next));
+		if (!table_has(listeners, &key.listener))
+			bpf_map__delete_elem(map, &key, sizeof(key), 0);
+	}
+}
+
+static int apply(struct datapath *datapath, struct tables *tables,
+		 const uint32_t *numbers)
+{
+	struct realpeer *skeleton = datapath->skeleton;
+	int error;
+
+	error = make_stats(skeleton->maps.stats, numbers, tables->listeners.n);
+	if (!error)
+		error = table_write(&tables->trusted, skeleton->maps.trusted);
+	if (!error)
+		error = table_write(&tables->listeners,
+				    skeleton->maps.listeners);
+	if (!error)
+		error = table_write(&tables->endpoints,
+				    skeleton->maps.endpoints);
+	if (!error)
+		error = write_ports(tables->ports, skeleton->maps.ports);
+	if (error)
+		return error;
+	table_prune(&tables->endpoints, skeleton->maps.endpoints);
+	table_prune(&tables->trusted, skeleton->maps.trusted);
+	table_prune(&tables->listeners, skeleton->maps.listeners);
+	prune_stats(skeleton->maps.stats, &tables->listeners);
+	return 0;
+}
+
+/* The trusted prefixes of a listener that attach made. */
+static int restore_trusted(struct bpf_map *map, __u32 number,
+			   struct prefix **ret_trusted, size_t *ret_n)
+{
+	struct prefix *trusted = NULL, *more_room;
+	struct rp_trusted key, next;
+	size_t n = 0;
+	int more = bpf_map__get_next_key(map, NULL, &next, sizeof(next));
+
+	while (more == 0) {
+		key = next;
+		more = bpf_map__get_next_key(map, &key, &next, sizeof(next));
+		if (key.listener != number || n == CONFIG_TRUSTED_MAX)
+			continue;
+		more_room = realloc(trusted, (n + 1) * sizeof(*trusted));
+		if (!more_room) {
+			free(trusted);
+			return -ENOMEM;
+		}
+		trusted = more_room;
+		trusted[n].length = key.prefixlen - 32;
+		memcpy(trusted[n++].address, key.address, 16);
+	}
+	*ret_trusted = trusted;
+	*ret_n = n;
+	return 0;
+}
+
+static int restore_port(struct datapath *datapath, __u32 number,
+			struct attached *attached)
+{
+	struct prefix *trusted;
+	struct rp_listener old;
+	unsigned int port;
+	size_t n;
+	int error;
+
+	if (bpf_map__lookup_elem(datapath->skeleton->maps.listeners, &number,
+				 sizeof(number), &old, sizeof(old), 0) ||
+	    !old.attached || sscanf(old.name, ATTACH_NAME_FORMAT, &port) != 1)
+		return 0;
+	error = restore_trusted(datapath->skeleton->maps.trusted, number,
+				&trusted, &n);
+	if (error)
+		return error;
+	error = attached_add(attached, port, trusted, n);
+	free(trusted);
+	return error;
+}
+
+int datapath_restore_attached(struct datapath *datapath,
+			      struct attached *attached)
+{
+	struct bpf_map *map;
+	__u32 number, next;
+	int more, error = 0;
+
+	if (!datapath)
+		return 0;
+	map = datapath->skeleton->maps.listeners;
+	more = bpf_map__get_next_key(map, NULL, &next, sizeof(next));
+	while (more == 0 && !error) {
+		number = next;
+		more = bpf_map__get_next_key(map, &number, &next, sizeof(next));
+		error = restore_port(datapath, number, attached);
+	}
+	return error;
+}
+
+/* Names keep the number that they have in the pinned map. */
+static void find_old_numbers(struct bpf_map *map, const struct config *config,
+			     uint32_t *numbers)
+{
+	struct rp_listener old;
+	__u32 number, next;
+	int more = bpf_map__get_next_key(map, NULL, &next, sizeof(next));
+
+	while (more == 0) {
+		number = next;
+		more = bpf_map__get_next_key(map, &number, &next, sizeof(next));
+		if (bpf_map__lookup_elem(map, &number, sizeof(number), &old,
+					 sizeof(old), 0))
+			continue;
+		for (size_t i = 0; i < config->n_listeners; i++) {
+			if (strncmp(config->listeners[i].name, old.name,
+				    RP_NAME_LEN) == 0)
+				numbers[i] = number;
+		}
+	}
+}
+
+static bool has_number(const uint32_t *numbers, size_t n, uint32_t number)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (numbers[i] == number)
+			return true;
+	}
+	return false;
+}
+
+/* Numbers start at 1: 0 stands for a listener that has none yet. */
+static void choose_numbers(struct datapath *datapath,
+			   const struct config *config, uint32_t *numbers)
+{
+	size_t n = config->n_listeners;
+	uint32_t next = 1;
+
+	memset(numbers, 0, n * sizeof(*numbers));
+	if (datapath)
+		find_old_numbers(datapath->skeleton->maps.listeners, config,
+				 numbers);
+	for (size_t i = 0; i < n; i++) {
+		if (numbers[i])
+			continue;
+		while (has_number(numbers, n, next))
+			next++;
+		numbers[i] = next;
+	}
+}
+
+/* Remembers which interfaces the listeners use. */
+static int note_addresses(struct datapath *datapath,
+			  const struct table *endpoints)
+{
+	static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff};
+	static const uint8_t any6[16];
+	uint8_t(*addresses)[16] = calloc(endpoints->n + 1, 16);
+
+	if (!addresses)
+		return -ENOMEM;
+	free(datapath->addresses);
+	datapath->addresses = addresses;
+	datapath->n_addresses = endpoints->n;
+	datapath->any_address = false;
+	for (size_t i = 0; i < endpoints->n; i++) {
+		memcpy(addresses[i],
+		       endpoints->entries + i * table_stride(endpoints), 16);
+		datapath->any_address |= memcmp(addresses[i], any4, 16) == 0 ||
+					 memcmp(addresses[i], any6, 16) == 0;
+	}
+	return 0;
+}
+
+int datapath_configure(struct datapath *datapath, const struct config *config,
+		       uint32_t *ret_numbers)
+{
+	struct tables *tables;
+	int error = 0;
+
+	choose_numbers(datapath, config, ret_numbers);
+	if (!datapath)
+		return 0;
+	tables = calloc(1, sizeof(*tables));
+	if (!tables)
+		return -ENOMEM;
+	tables->listeners.key_size = sizeof(__u32);
+	tables->listeners.value_size = sizeof(struct rp_listener);
+	tables->endpoints.key_size = sizeof(struct rp_endpoint);
+	tables->endpoints.value_size = sizeof(__u32);
+	tables->trusted.key_size = sizeof(struct rp_trusted);
+	tables->trusted.value_size = sizeof(__u32);
+	for (size_t i = 0; i < config->n_listeners && !error; i++)
+		error = add_listener(datapath, tables, &config->listeners[i],
+				     ret_numbers[i]);
+	datapath->wakes_silent = false;
+	for (size_t i = 0; i < config->n_listeners; i++)
+		datapath->wakes_silent |=
+			config->listeners[i].mode == RP_MODE_ENABLED;
+	if (!error)
+		error = note_addresses(datapath, &tables->endpoints);
+	if (!error)
+		error = apply(datapath, tables, ret_numbers);
+	if (!error && datapath->features.offload >= RP_OFFLOAD_PEEK)
+		error = datapath_attach_interfaces(datapath);
+	free(tables->listeners.entries);
+	free(tables->endpoints.entries);
+	free(tables->trusted.entries);
+	free(tables);
+	return error;
+}
