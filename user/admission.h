@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * admission.h - who is let in: trusted peers, the header, its deadline, and
+ * what becomes of everybody else. Each refusal is counted under its reason.
+ */
+#ifndef REALPEER_ADMISSION_H
+#define REALPEER_ADMISSION_H
+
+struct connection;
+
+/* Just accepted: who is the peer? Leaves trusted ones in CONNECTION_HEADER. */
+void admission_begin(struct connection *connection);
+
+/* CONNECTION_HEADER: reads what came, and decides if it can. */
+void admission_read(struct connection *connection);
+
+/* Gated: looks at the first bytes of a peer that may send no header. */
+void admission_screen(struct connection *connection);
+
+/* header_timer expired. */
+void admission_timeout(struct connection *connection);
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * listener.c - see listener.h. Opens no listening socket; listen.c does.
+ */
+#include "listener.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "worker.h"
+
+/* Only what the kernel would bind to can be connected to on this host. */
+static bool is_local(const struct address *address)
+{
+	struct address any_port = *address;
+	bool local;
+	int fd;
+
+	if (address->sa.sa_family == AF_INET)
+		any_port.in.sin_port = 0;
+	else if (address->sa.sa_family == AF_INET6)
+		any_port.in6.sin6_port = 0;
+	else
+		return false;
+	fd = socket(address->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	local = bind(fd, &any_port.sa, any_port.len) == 0;
+	close(fd);
+	return local;
+}
+
+int listener_new(struct worker *worker, struct config *config, size_t index,
+		 uint32_t number, struct listener **ret_listener)
+{
+	const struct listener_config *settings = &config->listeners[index];
+	struct listener *listener = calloc(1, sizeof(*listener));
+
+	if (!listener)
+		return -ENOMEM;
+	listener->counts = counters_row(&worker->counters, number);
+	if (!listener->counts ||
+	    prefix_set_make(settings->trusted, settings->n_trusted,
+			    &listener->trusted)) {
+		free(listener);
+		return -ENOMEM;
+	}
+	listener->references = 1;
+	listener->worker = worker;
+	listener->config = config_ref(config);
+	listener->settings = settings;
+	listener->number = number;
+	listener->offload = datapath_offload(worker->datapath, settings);
+	listener->shows_client =
+		settings->delivery == RP_DELIVERY_INLINE ||
+		(settings->client_address == CLIENT_ADDRESS_GETPEERNAME &&
+		 is_local(&settings->handler));
+	*ret_listener = listener;
+	return 0;
+}
+
+struct listener *listener_ref(struct listener *listener)
+{
+	listener->references++;
+	return listener;
+}
+
+void listener_unref(struct listener *listener)
+{
+	if (!listener || --listener->references > 0)
+		return;
+	prefix_set_free(&listener->trusted);
+	config_unref(listener->config);
+	free(listener);
+}

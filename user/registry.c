@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * registry.c - see registry.h. Does nothing without a datapath.
+ */
+#include "registry.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "connection.h"
+
+uint64_t socket_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len))
+		return 0;
+	return cookie;
+}
+
+void registry_record(const struct connection *c, struct rp_connection *ret)
+{
+	const struct listener *listener = c->listener;
+
+	record_expand(&c->record, ret);
+	ret->delivery = RP_DELIVERY_RELAY;
+	ret->offload = listener->offload;
+	ret->listener = listener->number;
+	memcpy(ret->listener_name, listener->settings->name, RP_NAME_LEN);
+}
+
+/* Can getpeername() on the handler's socket tell this client? */
+static bool can_show(const struct connection *c)
+{
+	const struct listener_config *settings = c->listener->settings;
+	char client[ENDPOINT_TEXT_MAX];
+
+	if (!c->listener->shows_client)
+		return false;
+	if (settings->delivery == RP_DELIVERY_INLINE ||
+	    settings->handler.sa.sa_family == AF_INET6 ||
+	    ip_is_v4(c->record.client))
+		return true;
+	listener_count(c->listener, RP_STAT_FAMILY_MISMATCH);
+	if (log_enabled(LOG_LEVEL_DEBUG))
+		log_debug("msg=\"an IPv4 socket cannot tell an IPv6 client\" "
+			  "listener=%s client=%s",
+			  settings->name,
+			  endpoint_format(c->record.client,
+					  c->record.client_port, client));
+	return false;
+}
+
+/*
+ * What the kernel read from the first segment, before TCP checked it, is a
+ * claim; it counts if the bytes that came say the same.
+ */
+enum claim { CLAIM_NONE, CLAIM_WRONG, CLAIM_RIGHT };
+
+static enum claim check_claim(const struct connection *c, uint64_t cookie)
+{
+	struct rp_connection claim;
+
+	if (datapath_lookup(connection_worker(c)->datapath, cookie, &claim))
+		return CLAIM_NONE;
+	if (record_agrees(&c->record, &claim)) {
+		listener_count(c->listener, RP_STAT_PEEKED);
+		return CLAIM_RIGHT;
+	}
+	listener_count(c->listener, RP_STAT_PEEK_MISMATCH);
+	return CLAIM_WRONG;
+}
+
+void registry_add(struct connection *c, int handler_fd)
+{
+	struct datapath *datapath = connection_worker(c)->datapath;
+	bool show, peeked = c->listener->offload == RP_OFFLOAD_PEEK &&
+			    !c->relay.direction[UP].gated;
+	enum claim claim = CLAIM_NONE;
+	struct rp_connection record;
+	uint64_t front = 0;
+	int error = 0;
+
+	if (!datapath)
+		return;
+	show = can_show(c);
+	if (peeked || c->headless || !show)
+		front = socket_cookie(c->relay.side[FRONT].watch.fd);
+	if (peeked)
+		claim = check_claim(c, front);
+	else if (c->headless)
+		claim = CLAIM_RIGHT;
+	registry_record(c, &record);
+	if (show) {
+		if (claim != CLAIM_NONE)
+			datapath_forget(datapath, front);
+		c->cookie = socket_cookie(handler_fd);
+		error = datapath_announce(datapath, c->cookie, &record);
+	} else {
+		if (claim != CLAIM_RIGHT)
+			error = datapath_record(datapath, front, &record);
+		c->cookie = front;
+		c->recorded = true;
+	}
+	if (error == -E2BIG)
+		listener_count(c->listener, RP_STAT_MAP_FULL);
+	else if (error)
+		log_debug("msg=\"record not stored\" listener=%s error=\"%s\"",
+			  c->listener->settings->name, strerror(-error));
+}
+
+void registry_remove(struct connection *c)
+{
+	if (c->recorded)
+		datapath_forget(connection_worker(c)->datapath, c->cookie);
+	c->recorded = false;
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * registry.h - tells the kernel part who a relayed connection's client is,
+ * so that each has exactly one entry in `connections`.
+ */
+#ifndef REALPEER_REGISTRY_H
+#define REALPEER_REGISTRY_H
+
+#include <stdint.h>
+
+#include "realpeer/abi.h"
+
+struct connection;
+
+/*
+ * To be called before connect() on `handler_fd`: getpeername() on the
+ * handler's socket can then tell the client from the first moment on.
+ */
+void registry_add(struct connection *connection, int handler_fd);
+
+/* Removes the entry if it is ours to remove. */
+void registry_remove(struct connection *connection);
+
+/* The whole record, for listing. */
+void registry_record(const struct connection *connection,
+		     struct rp_connection *ret);
+
+uint64_t socket_cookie(int fd); /* 0: none */
+
+#endif

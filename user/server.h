@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * server.h - the threads that accept and relay: one for each usable CPU,
+ * each with its own SO_REUSEPORT sockets and epoll, nothing shared.
+ *
+ * All functions here are called from the main thread only; work reaches the
+ * threads as messages.
+ */
+#ifndef REALPEER_SERVER_H
+#define REALPEER_SERVER_H
+
+#include <stdint.h>
+
+#include "config.h"
+#include "datapath.h"
+
+struct server;
+
+/* A listening socket that systemd passed; consumed when an address matches. */
+struct inherited {
+	int fd; /* -1 once taken */
+	struct address address;
+};
+
+/*
+ * Starts the threads and listens on every relay listener of `config` (and on
+ * none of inline ones). `numbers[i]` is the number of listener i in records
+ * and statistics. Logs each address that cannot be had. Returns 0, or -errno
+ * with nothing left behind.
+ */
+int server_start(struct config *config, const uint32_t *numbers,
+		 struct datapath *datapath, struct inherited *inherited,
+		 size_t n_inherited, struct server **ret_server);
+
+/*
+ * Opens what is new in `config`, closes what is gone, hands changed settings
+ * to new connections. Established connections go on under the old settings.
+ * On failure nothing has changed.
+ */
+int server_reload(struct server *server, struct config *config,
+		  const uint32_t *numbers);
+
+/*
+ * Stops accepting, waits until no connection is left or timeout_ms is over,
+ * resets what is left, ends the threads. Frees; NULL is fine.
+ */
+void server_stop(struct server *server, uint32_t timeout_ms);
+
+/* The daemon's own counts (the kernel's are datapath_stat()'s). */
+uint64_t server_stat(struct server *server, uint32_t listener,
+		     enum rp_stat stat);
+
+/* Relayed connections now open on a listener. */
+uint64_t server_active(struct server *server, uint32_t listener);
+
+/*
+ * Calls `each` for every relayed connection, from the calling thread, with
+ * the cookie under which it stands in `connections`.
+ */
+void server_connections(struct server *server,
+			void (*each)(uint64_t cookie,
+				     const struct rp_connection *record,
+				     void *arg),
+			void *arg);
+
+/*
+ * Milliseconds of CLOCK_MONOTONIC since the slowest thread last went round
+ * its loop, for the watchdog.
+ */
+uint64_t server_stalled_ms(struct server *server);
+
+#endif
