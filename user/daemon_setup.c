@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * daemon_setup.c - see daemon.h. A configuration is loaded, planned and put
+ * into force in all parts, or in none.
+ */
+#include "daemon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+
+#include "log.h"
+#include "plan.h"
+
+int daemon_run_step(struct daemon *daemon,
+		    int (*step)(struct daemon *daemon, FILE *errors),
+		    char **ret_text)
+{
+	const char *prefix = getenv("JOURNAL_STREAM") ? "<3>" : "";
+	char *text = NULL, *line, *rest;
+	size_t len;
+	FILE *errors = open_memstream(&text, &len);
+	int r = errors ? step(daemon, errors) : -ENOMEM;
+
+	if (r == -ENOMEM)
+		log_error("msg=\"out of memory\"");
+	if (errors && fclose(errors) == 0 && text) {
+		if (ret_text)
+			*ret_text = strdup(text);
+		for (rest = text; (line = strsep(&rest, "\n"));) {
+			if (*line)
+				fprintf(stderr, "%s%s\n", prefix, line);
+		}
+	}
+	free(text);
+	return r;
+}
+
+static void log_listener(const struct listener_config *listener,
+			 const struct plan *plan)
+{
+	char listen[512], why[2 * PLAN_TEXT_MAX];
+
+	log_info("listener=%s listen=%s delivery=%s offload=%s why=\"%s\" "
+		 "mode=%s client_address=%s",
+		 listener->name,
+		 setup_listen_format(listener, listen, sizeof(listen)),
+		 delivery_name(listener->delivery), offload_name(plan->offload),
+		 log_escape(plan->why, strlen(plan->why), why, sizeof(why)),
+		 mode_name(listener->mode),
+		 client_address_name(listener->client_address));
+	if (setup_warning(listener))
+		log_warning("listener=%s msg=\"%s\"", listener->name,
+			    setup_warning(listener));
+	if (setup_target_warning(listener))
+		log_notice("listener=%s msg=\"%s\"", listener->name,
+			   setup_target_warning(listener));
+}
+
+void daemon_log_listeners(const struct daemon *daemon)
+{
+	for (size_t i = 0; i < daemon->setup.config->n_listeners; i++)
+		log_listener(&daemon->setup.config->listeners[i],
+			     &daemon->setup.plans[i]);
+}
+
+static int load(const struct daemon *daemon, FILE *errors, struct setup *ret)
+{
+	return setup_load(daemon->options.config_path, &daemon->attached,
+			  errors, ret);
+}
+
+int daemon_load(struct daemon *daemon, FILE *errors)
+{
+	struct setup setup;
+	int r = load(daemon, errors, &setup);
+
+	if (r < 0)
+		return r;
+	setup_clear(&daemon->setup);
+	daemon->setup = setup;
+	return 0;
+}
+
+int daemon_configure(struct daemon *daemon, struct setup *setup)
+{
+	if (daemon->datapath)
+		return datapath_configure(daemon->datapath, setup->config,
+					  setup->numbers);
+	plan_numbers(daemon->setup.config, daemon->setup.numbers, setup->config,
+		     &daemon->next_number, setup->numbers);
+	return 0;
+}
+
+static void log_changes(const struct setup *old, const struct setup *new)
+{
+	char changes[PLAN_TEXT_MAX];
+
+	for (size_t i = 0; i < new->config->n_listeners; i++) {
+		const struct listener_config *now = &new->config->listeners[i];
+		const struct listener_config *before =
+			plan_find(old->config, now->name);
+
+		if (!before)
+			log_notice("reload listener=%s change=added",
+				   now->name);
+		else if (*plan_changes(before, now, changes))
+			log_notice("reload listener=%s change=%s", now->name,
+				   changes);
+		else
+			continue;
+		log_listener(now, &new->plans[i]);
+	}
+	for (size_t i = 0; i < old->config->n_listeners; i++) {
+		const char *name = old->config->listeners[i].name;
+
+		if (!plan_find(new->config, name))
+			log_notice("reload listener=%s change=removed", name);
+	}
+	if (*plan_global_changes(old->config, new->config, changes))
+		log_notice("reload global=%s", changes);
+	if (old->config->threads != new->config->threads)
+		log_warning("reload msg=\"threads changes with the next "
+			    "start\"");
+}
+
+void daemon_apply_log_level(const struct daemon *daemon)
+{
+	log_set_level(daemon->options.verbose
+			      ? LOG_LEVEL_DEBUG
+			      : daemon->setup.config->log_level);
+}
+
+/*
+ * Puts `setup` into force and takes it; on failure what was in force stays.
+ */
+static int switch_setup(struct daemon *daemon, struct setup *setup,
+			FILE *errors)
+{
+	int r = daemon_configure(daemon, setup);
+
+	if (r == 0)
+		r = server_reload(daemon->server, setup->config,
+				  setup->numbers);
+	if (r < 0) {
+		fprintf(errors, "%s:0: cannot be put into force: %s\n",
+			daemon->options.config_path, strerror(-r));
+		if (daemon_configure(daemon, &daemon->setup) < 0)
+			fprintf(errors, "%s:0: nor can the maps be set back\n",
+				daemon->options.config_path);
+		return r;
+	}
+	log_changes(&daemon->setup, setup);
+	setup_clear(&daemon->setup);
+	daemon->setup = *setup;
+	daemon_apply_log_level(daemon);
+	*setup = (struct setup){0};
+	return 0;
+}
+
+void daemon_notify_ready(const struct daemon *daemon)
+{
+	sd_notifyf(0, "READY=1\nSTATUS=%zu listeners",
+		   daemon->setup.config->n_listeners);
+}
+
+static int reload_into(struct daemon *daemon, FILE *errors)
+{
+	struct setup setup;
+	int r = load(daemon, errors, &setup);
+
+	if (r < 0)
+		return r;
+	r = setup_plan(&setup, &daemon->features, errors);
+	if (r == 0)
+		r = switch_setup(daemon, &setup, errors);
+	setup_clear(&setup);
+	return r;
+}
+
+int daemon_reload(struct daemon *daemon, char **ret_text)
+{
+	struct timespec now;
+	int r;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		   now.tv_sec * 1000000ULL + now.tv_nsec / 1000);
+	r = daemon_run_step(daemon, reload_into, ret_text);
+	if (r < 0)
+		log_error("reload msg=\"failed, the old configuration stays in "
+			  "force\"");
+	else
+		log_notice("reload msg=done listeners=%zu",
+			   daemon->setup.config->n_listeners);
+	daemon_notify_ready(daemon);
+	return r;
+}

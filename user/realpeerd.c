@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * realpeerd.c - the daemon's main thread: starts and stops the parts, hands
+ * a new configuration to all of them or to none, and then waits for signals,
+ * the control socket and news of interfaces. It touches no connection.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "activation.h"
+#include "daemon.h"
+#include "log.h"
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* realpeerd -n: what would be, with nothing left behind. */
+static int check(const char *config_path)
+{
+	struct datapath_features features;
+	struct setup setup;
+	int r = setup_load(config_path, &(struct attached){0}, stderr, &setup);
+
+	if (r < 0)
+		return EXIT_FAILURE;
+	datapath_probe(&features);
+	r = setup_plan(&setup, &features, stderr);
+	setup_print(&setup, stdout);
+	setup_clear(&setup);
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* Says so when the kernel part is missing and somebody counted on it. */
+static void warn_without_bpf(const struct daemon *daemon,
+			     const struct config *config)
+{
+	char why[2 * sizeof(daemon->features.why)];
+
+	if (daemon->features.offload > RP_OFFLOAD_OFF)
+		return;
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		if (config->listeners[i].offload != OFFLOAD_WANTED_AUTO)
+			continue;
+		log_warning("msg=\"the daemon does everything itself: no BPF "
+			    "program can help\" why=\"%s\"",
+			    log_escape(daemon->features.why,
+				       strlen(daemon->features.why), why,
+				       sizeof(why)));
+		return;
+	}
+}
+
+/* Did another daemon leave pins, by crashing or because it was told to? */
+static bool pins_exist(void)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/settings", datapath_directory());
+	return access(path, F_OK) == 0;
+}
+
+/* Ports that were attached to the pins that were taken over stay so. */
+static int restore_attached(struct daemon *daemon, FILE *errors)
+{
+	int r = datapath_restore_attached(daemon->datapath, &daemon->attached);
+
+	if (r < 0 || !daemon->attached.n)
+		return r;
+	r = daemon_load(daemon, errors);
+	if (r < 0)
+		return r;
+	return setup_plan(&daemon->setup, &daemon->features, errors);
+}
+
+/*
+ * Plans, then opens what the plan rests on. Another daemon's pins, or those
+ * of another version, are no reason to do less; that none can be made is.
+ */
+static int open_datapath(struct daemon *daemon, FILE *errors)
+{
+	int r;
+
+	datapath_probe(&daemon->features);
+	r = setup_plan(&daemon->setup, &daemon->features, errors);
+	if (r < 0 || !daemon->features.bpf)
+		return r;
+	daemon->keep_pins = pins_exist();
+	r = datapath_open(&daemon->features, &daemon->datapath);
+	if (r == 0)
+		return restore_attached(daemon, errors);
+	if (r == -EPROTO || r == -EBUSY)
+		return r;
+	daemon->features = (struct datapath_features){0};
+	snprintf(daemon->features.why, sizeof(daemon->features.why),
+		 "the BPF programs cannot be set up in %s: %s",
+		 datapath_directory(), strerror(-r));
+	return setup_plan(&daemon->setup, &daemon->features, errors);
+}
+
+static void close_untaken(struct inherited *inherited, size_t n)
+{
+	char text[ADDRESS_TEXT_MAX];
+
+	for (size_t i = 0; i < n; i++) {
+		if (inherited[i].fd < 0)
+			continue;
+		if (inherited[i].address.len)
+			log_warning("inherited=%d address=%s msg=\"no listener "
+				    "has this address\"",
+				    inherited[i].fd,
+				    address_format(&inherited[i].address.sa,
+						   text));
+		else
+			log_warning("inherited=%d msg=\"no listening TCP "
+				    "socket\"",
+				    inherited[i].fd);
+		close(inherited[i].fd);
+	}
+}
+
+static int start_server(struct daemon *daemon)
+{
+	struct inherited *inherited;
+	size_t n;
+	int r = daemon_configure(daemon, &daemon->setup);
+
+	if (r < 0) {
+		log_error("msg=\"the maps cannot be filled\" error=\"%s\"",
+			  strerror(-r));
+		return r;
+	}
+	r = activation_take(&inherited, &n);
+	if (r < 0) {
+		log_error("msg=\"cannot take the sockets of systemd\" "
+			  "error=\"%s\"",
+			  strerror(-r));
+		return r;
+	}
+	r = server_start(daemon->setup.config, daemon->setup.numbers,
+			 daemon->datapath, inherited, n, &daemon->server);
+	if (r == 0)
+		close_untaken(inherited, n);
+	else
+		log_error("msg=\"cannot listen\" error=\"%s\"", strerror(-r));
+	free(inherited);
+	return r;
+}
+
+static int block_signals(struct daemon *daemon)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	/* Before any thread starts: all inherit the mask. */
+	if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 ||
+	    signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+		return -EINVAL;
+	daemon->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return daemon->signals < 0 ? -errno : 0;
+}
+
+static void start_watchdog(struct daemon *daemon)
+{
+	uint64_t limit_us;
+
+	if (sd_watchdog_enabled(0, &limit_us) > 0)
+		daemon->watchdog_ms = limit_us / 1000 / 2;
+	daemon->watchdog_next = now_ms();
+}
+
+/* Everything that can fail; what was started is stopped by finish(). */
+static int start(struct daemon *daemon)
+{
+	struct timespec now;
+	int r = daemon_run_step(daemon, daemon_load, NULL);
+
+	if (r < 0)
+		return r;
+	daemon_apply_log_level(daemon);
+	r = block_signals(daemon);
+	if (r == 0)
+		r = daemon_open_control(daemon);
+	if (r == 0)
+		r = daemon_run_step(daemon, open_datapath, NULL);
+	if (r < 0)
+		return r;
+	warn_without_bpf(daemon, daemon->setup.config);
+	r = start_server(daemon);
+	if (r < 0)
+		return r;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	daemon->started = (uint64_t)now.tv_sec;
+	daemon_log_listeners(daemon);
+	log_notice("msg=started version=" REALPEER_VERSION " listeners=%zu",
+		   daemon->setup.config->n_listeners);
+	/* From here on they are ours. */
+	daemon->keep_pins = false;
+	start_watchdog(daemon);
+	daemon_notify_ready(daemon);
+	return 0;
+}
+
+static void *drain_server(void *arg)
+{
+	struct daemon *daemon = arg;
+
+	server_stop(daemon->server, daemon->setup.config->drain_timeout_ms);
+	eventfd_write(daemon->drained, 1);
+	return NULL;
+}
+
+/*
+ * Draining waits; a thread does it, so that a second signal and the watchdog
+ * are still seen to. The server is that thread's from here on.
+ */
+static void stop(struct daemon *daemon)
+{
+	if (daemon->stopping) {
+		log_notice("msg=\"stopped at once, connections are cut\"");
+		sd_notify(0, "STOPPING=1");
+		_exit(EXIT_SUCCESS);
+	}
+	daemon->stopping = true;
+	log_notice("msg=stopping drain_timeout_ms=%u",
+		   daemon->setup.config->drain_timeout_ms);
+	sd_notify(0, "STOPPING=1\nSTATUS=waiting for connections to end");
+	control_close(daemon->control);
+	daemon->control = NULL;
+	if (pthread_create(&daemon->drain, NULL, drain_server, daemon) != 0) {
+		log_error("msg=\"no thread to wait for connections\"");
+		server_stop(daemon->server, 0);
+		daemon->server = NULL;
+	}
+}
+
+static void handle_signal(struct daemon *daemon, uint32_t number)
+{
+	char *text = NULL;
+
+	switch (number) {
+	case SIGHUP:
+		if (!daemon->stopping)
+			daemon_reload(daemon, &text);
+		free(text);
+		break;
+	case SIGUSR1:
+		log_notice("msg=\"the next daemon takes over what is "
+			   "pinned\"");
+		daemon->keep_pins = true;
+		break;
+	default:
+		stop(daemon);
+		break;
+	}
+}
+
+static void handle_signals(struct daemon *daemon)
+{
+	struct signalfd_siginfo info;
+
+	while (read(daemon->signals, &info, sizeof(info)) == sizeof(info))
+		handle_signal(daemon, info.ssi_signo);
+}
+
+/* A thread that hangs must not be hidden by this one, which does not. */
+static void ping_watchdog(struct daemon *daemon)
+{
+	if (daemon->watchdog_ms == 0 || now_ms() < daemon->watchdog_next)
+		return;
+	daemon->watchdog_next = now_ms() + daemon->watchdog_ms;
+	if (daemon->stopping ||
+	    server_stalled_ms(daemon->server) < daemon->watchdog_ms)
+		sd_notify(0, "WATCHDOG=1");
+}
+
+static void keep_up(struct daemon *daemon)
+{
+	uint32_t wait;
+
+	if (now_ms() < daemon->upkeep_next)
+		return;
+	wait = datapath_upkeep(daemon->datapath);
+	daemon->upkeep_next = wait == UINT32_MAX ? UINT64_MAX : now_ms() + wait;
+}
+
+/* The sooner of two timeouts, -1 for none, and of a point in time. */
+static int sooner(int timeout, uint64_t at)
+{
+	uint64_t now = now_ms();
+	int wait = at > now ? (int)(at - now) : 0;
+
+	if (at == UINT64_MAX)
+		return timeout;
+	return timeout < 0 || wait < timeout ? wait : timeout;
+}
+
+static int next_timeout(const struct daemon *daemon)
+{
+	int timeout =
+		daemon->control ? control_timeout_ms(daemon->control) : -1;
+
+	if (daemon->watchdog_ms)
+		timeout = sooner(timeout, daemon->watchdog_next);
+	return sooner(timeout, daemon->upkeep_next);
+}
+
+static void run(struct daemon *daemon)
+{
+	/* poll() skips what is -1. */
+	struct pollfd fds[] = {
+		{.fd = daemon->signals, .events = POLLIN},
+		{.fd = datapath_event_fd(daemon->datapath), .events = POLLIN},
+		{.fd = daemon->drained, .events = POLLIN},
+		{.events = POLLIN},
+	};
+
+	while (daemon->server) {
+		fds[3].fd = daemon->control ? control_fd(daemon->control) : -1;
+		if (poll(fds, 4, next_timeout(daemon)) < 0)
+			continue;
+		ping_watchdog(daemon);
+		keep_up(daemon);
+		if (fds[0].revents)
+			handle_signals(daemon);
+		if (fds[1].revents)
+			datapath_handle_event(daemon->datapath);
+		if (daemon->control)
+			control_dispatch(daemon->control);
+		if (fds[2].revents) {
+			pthread_join(daemon->drain, NULL);
+			daemon->server = NULL;
+		}
+	}
+}
+
+static void finish(struct daemon *daemon)
+{
+	control_close(daemon->control);
+	server_stop(daemon->server, 0);
+	datapath_close(daemon->datapath, !daemon->keep_pins);
+	setup_clear(&daemon->setup);
+	attached_clear(&daemon->attached);
+	if (daemon->signals >= 0)
+		close(daemon->signals);
+	if (daemon->drained >= 0)
+		close(daemon->drained);
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon daemon = {
+		.next_number = 1,
+		.signals = -1,
+		.drained = -1,
+	};
+	int r;
+
+	if (options_parse(argc, argv, &daemon.options) < 0) {
+		fputs(options_usage(), stderr);
+		return 2;
+	}
+	switch (daemon.options.action) {
+	case OPTIONS_RUN:
+		break;
+	case OPTIONS_CHECK:
+		return check(daemon.options.config_path);
+	case OPTIONS_HELP:
+		fputs(options_usage(), stdout);
+		return EXIT_SUCCESS;
+	case OPTIONS_VERSION:
+		puts("realpeerd " REALPEER_VERSION);
+		return EXIT_SUCCESS;
+	}
+	daemon.drained = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = daemon.drained < 0 ? -errno : start(&daemon);
+	if (r == 0)
+		run(&daemon);
+	finish(&daemon);
+	if (r == 0)
+		log_notice("msg=stopped");
+	return r == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
