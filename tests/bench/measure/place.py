@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Where one system is measured: a network namespace of its own with nothing
+but loopback, new for each time, and the processes in it, each on its core."""
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+
+from lib import realpeer
+from lib.netns import Namespace
+from lib.poll import wait_for
+from lib.process import Processes
+from lib.topology import sweep_namespaces
+
+BACKEND_PORT = 9000
+PROXY_PORT = 8000
+MANY_PORTS = (20000, 21023)  # of listeners that nobody uses
+
+SYSCTLS = {
+    # room for every connection of a measurement, TIME_WAIT included
+    "net.ipv4.ip_local_port_range": "1024 65535",
+    "net.ipv4.ip_local_reserved_ports":
+        f"{PROXY_PORT},{BACKEND_PORT},{MANY_PORTS[0]}-{MANY_PORTS[1]}",
+}
+
+
+class Cores:
+    """The core of load and backend, and that of the system between them."""
+
+    def __init__(self, load, proxy):
+        self.load = load
+        self.proxy = proxy
+
+
+class Place:
+    """`with Place(...) as place:` nothing of it is left behind."""
+
+    _count = 0
+
+    def __init__(self, cores, build):
+        Place._count += 1
+        self.prefix = f"rpbench-{os.getpid()}-{Place._count}"
+        self.cores = cores
+        self.build = build
+        self.namespace = Namespace(self.prefix)
+        self.backend = None
+        self.proxy = None  # the process of the system, if it has one
+
+    def __enter__(self):
+        self._directory = tempfile.TemporaryDirectory(prefix="rpbench-")
+        self.directory = self._directory.name
+        self.processes = Processes(self.directory)
+        try:
+            subprocess.run(["ip", "netns", "add", self.prefix], check=True, timeout=30)
+            self.namespace.run("ip", "link", "set", "lo", "up")
+            for name, value in SYSCTLS.items():
+                self.namespace.sysctl(name, value)
+            self.backend = self.start("backend", self.cores.load, [
+                self.tool("backend"), f"127.0.0.1:{BACKEND_PORT}"])
+            self.wait_listening(self.backend, BACKEND_PORT)
+        except BaseException:
+            self._destroy()
+            raise
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is not None:
+            self.processes.dump()
+        self._destroy()
+
+    def _destroy(self):
+        self.processes.destroy()
+        sweep_namespaces([self.prefix])
+        for path in realpeer.pins_left(self.prefix):
+            realpeer.remove_pins(path)
+        self._directory.cleanup()
+
+    def tool(self, name):
+        return os.path.join(self.build, "tests", "bench", name)
+
+    def _pinned(self, core, argv):
+        return self.namespace.command("taskset", "-c", str(core), *argv)
+
+    def start(self, name, core, argv, variables=None):
+        return self.processes.start(name, self._pinned(core, argv),
+                                    dict(os.environ, **(variables or {})))
+
+    def write(self, name, text):
+        path = os.path.join(self.directory, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+    def wait_listening(self, process, port):
+        end = f":{port:04X}"
+
+        def listening():
+            if not process.alive():
+                raise AssertionError(f"{process.name} ended")
+            try:
+                with open(f"/proc/{process.pid}/net/tcp", encoding="ascii") as file:
+                    rows = [line.split() for line in list(file)[1:]]
+            except (FileNotFoundError, ProcessLookupError):
+                return False
+            return any(row[1].endswith(end) and row[3] == "0A" for row in rows)
+        wait_for(listening, f"{process.name} to listen on port {port}", 15)
+
+    def start_realpeerd(self, config):
+        """Returns the process once it has said READY=1."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            path = os.path.join(self.directory, "notify")
+            notify.bind(path)
+            notify.setblocking(False)
+            process = self.start("realpeerd", self.cores.proxy, [
+                os.path.join(self.build, "realpeerd"), "-c",
+                self.write("realpeer.conf", config)], {
+                    "NOTIFY_SOCKET": path,
+                    "REALPEER_BPFFS": f"{realpeer.BPFFS_ROOT}/{self.prefix}-pins",
+                    "REALPEER_RUN": os.path.join(self.directory, "run")})
+
+            def ready():
+                if not process.alive():
+                    raise AssertionError("realpeerd ended before READY=1")
+                try:
+                    return b"READY=1" in notify.recv(4096)
+                except BlockingIOError:
+                    return False
+            wait_for(ready, "READY=1 of realpeerd", 30)
+        return process
+
+    def _load_argv(self, arguments):
+        return self._pinned(self.cores.load, [self.tool("load"), *map(str, arguments)])
+
+    def load(self, *arguments, timeout=120):
+        """Runs the load generator and returns what it says."""
+        done = subprocess.run(self._load_argv(arguments), stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, text=True, timeout=timeout, check=False)
+        if done.returncode:
+            raise AssertionError(f"load {' '.join(map(str, arguments))}: exit status "
+                                 f"{done.returncode}\n{done.stdout}")
+        return json.loads(done.stdout)
+
+    def load_beside(self, *arguments):
+        """Starts the load generator; its standard input and output are pipes."""
+        return subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *self._load_argv(arguments)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def stop_backend(self):
+        """Ends it and returns what it has counted."""
+        self.backend.stop()
+        return json.loads(self.backend.log())

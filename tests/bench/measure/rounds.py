@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The rounds: A B C A B C ..., so that whatever else the machine does meets
+all alike. Keeps every value; what is made of them is report.py's."""
+
+import os
+import platform
+import time
+
+from . import tasks
+from .place import Place
+from .systems import Realpeer
+from .usage import Meter
+
+HELD = (1, 1000, 10000, 50000)
+MANY = (1, 10, 100, 1000)
+GROWTH_SYSTEMS = ("direct", "inline", "relay-peek", "haproxy")
+GROWTH_ROUNDS = 2
+GROWTH_CONNECTIONS = 5000
+
+
+class Bench:
+    def __init__(self, cores, build, systems):
+        self.cores = cores
+        self.build = build
+        self.systems = systems
+        self.values = {system.name: {} for system in systems}
+        self.growth = {}
+        self.failures = []
+        self.noise = []
+        self.rounds = 0
+
+    def _say(self, text):
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+    def _at(self, system, task):
+        """What task(place) returns, or None if the system failed at it."""
+        try:
+            with Place(self.cores, self.build) as place:
+                place.proxy = system.start(place)
+                return task(place)
+        except AssertionError as error:
+            self._say(f"{system.name} FAILED: {error}")
+            self.failures.append(f"{system.name}: {error}")
+            return None
+
+    def _quiet_second(self):
+        """How busy the machine is when we do nothing."""
+        with Place(self.cores, self.build) as place:
+            with Meter(place) as meter:
+                time.sleep(1)
+        self.noise.append({"busy": meter.busy / meter.seconds / os.cpu_count(),
+                           "steal": meter.steal / meter.seconds / os.cpu_count()})
+
+    def measure(self, rounds, sizes):
+        for number in range(rounds):
+            self._quiet_second()
+            for system in self.systems:
+                self._say(f"round {number + 1} of {rounds}: {system.name}")
+                found = self._at(system, lambda place, system=system: tasks.all_of(
+                    place, system, sizes)) or {}
+                for key, value in found.items():
+                    # by round, so that ratios are of neighbours
+                    self.values[system.name].setdefault(key, {})[number] = value
+        self.rounds = rounds
+
+    def _grow(self, chart, system, point, held):
+        self._say(f"growth, {chart}: {system.name} at {point:,}")
+        found = self._at(system, lambda place: tasks.growth(
+            place, system, held, GROWTH_CONNECTIONS))
+        if found:
+            line = self.growth.setdefault(chart, {}).setdefault(system.name, {})
+            line.setdefault(point, []).append(found)
+
+    def measure_growth(self):
+        chosen = [system for system in self.systems if system.name in GROWTH_SYSTEMS]
+        for _ in range(GROWTH_ROUNDS):
+            for count in HELD:
+                for system in chosen:
+                    held = tasks.most_held(system, count)
+                    self._grow("connections held", system, held, held)
+            for count in MANY:
+                for system in chosen:
+                    if isinstance(system, Realpeer):
+                        self._grow("listeners", system.grown(listeners=count), count, 1)
+                        self._grow("trusted prefixes", system.grown(prefixes=count), count, 1)
+
+    def result(self):
+        return {"values": self.values, "growth": self.growth, "failures": self.failures,
+                "noise": self.noise, "rounds": self.rounds,
+                "kernel": platform.release(), "cpus": os.cpu_count(), "cpu": _cpu_name(),
+                "cores": vars(self.cores), "when": time.strftime("%Y-%m-%d %H:%M")}
+
+
+def _cpu_name():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The systems that are compared: how each is configured and started. One
+worker each, defaults elsewhere, and the same duty: headers from 127.0.0.0/24
+only."""
+
+import os
+import resource
+import shutil
+
+from .place import BACKEND_PORT, MANY_PORTS, PROXY_PORT
+
+TRUSTED = "127.0.0.0/24"
+NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
+
+
+def most_connections():
+    """Two descriptors each, and some to spare."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (limit - 200) // 2
+
+
+class System:
+    """One column of the table."""
+
+    port = PROXY_PORT
+    header = True
+    proxies = True  # holds two sockets of its own for each connection
+    shows_client = False  # the backend's accept() tells the client's address
+
+    def __init__(self, name, title):
+        self.name = name
+        self.title = title
+
+    def missing(self):
+        """Why it can't be measured here, or None."""
+        return None
+
+    def start(self, place):
+        """Returns its process, ready to serve; None if it needs none."""
+        raise NotImplementedError
+
+    def target(self):
+        return f"127.0.0.1:{self.port}"
+
+    def header_arguments(self, kind="v2"):
+        if not self.header:
+            return ["-H", "none"]
+        return ["-H", kind] + (["--check"] if self.shows_client else [])
+
+
+class Direct(System):
+    port = BACKEND_PORT
+    header = False
+    proxies = False
+
+    def start(self, place):
+        return None
+
+
+class Realpeer(System):
+    """`listeners` and `prefixes` make the configuration longer than it need
+    be, for the charts of growth."""
+
+    def __init__(self, name, title, delivery, offload, client_address="getpeername",
+                 listeners=1, prefixes=1):
+        super().__init__(name, title)
+        self.delivery = delivery
+        self.offload = offload
+        self.client_address = client_address
+        self.listeners = listeners
+        self.prefixes = prefixes
+        self.shows_client = client_address == "getpeername"
+        if delivery == "inline":
+            self.port = BACKEND_PORT
+            self.proxies = False
+
+    def grown(self, listeners=1, prefixes=1):
+        return Realpeer(self.name, self.title, self.delivery, self.offload,
+                        self.client_address, listeners, prefixes)
+
+    def _section(self, name, port):
+        lines = [f"[listener {name}]", f"listen = 127.0.0.1:{port}",
+                 f"delivery = {self.delivery}", f"offload = {self.offload}"]
+        if self.delivery == "relay":
+            lines += [f"handler = 127.0.0.1:{BACKEND_PORT}",
+                      f"client_address = {self.client_address}"]
+        return lines
+
+    def start(self, place):
+        others = [f"10.{n // 256}.{n % 256}.0/24" for n in range(self.prefixes - 1)]
+        lines = ["[global]", "proxy_protocol = required",
+                 f"trusted = {', '.join(others + [TRUSTED])}"]
+        for n in range(self.listeners - 1):
+            lines += self._section(f"other{n}", MANY_PORTS[0] + n)
+        lines += self._section("bench", self.port)
+        return place.start_realpeerd("\n".join(lines) + "\n")
+
+
+class Haproxy(System):
+    def __init__(self, name, title, options=""):
+        super().__init__(name, title)
+        self.options = options
+
+    def missing(self):
+        return None if shutil.which("haproxy") else "no haproxy"
+
+    def start(self, place):
+        path = place.write("haproxy.cfg", f"""\
+global
+    nbthread 1
+    maxconn {most_connections()}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+{self.options}
+listen bench
+    bind 127.0.0.1:{PROXY_PORT} accept-proxy backlog 4096
+    tcp-request connection reject if !{{ src {TRUSTED} }}
+    server backend 127.0.0.1:{BACKEND_PORT}
+""")
+        process = place.start(self.name, place.cores.proxy, ["haproxy", "-db", "-f", path])
+        place.wait_listening(process, PROXY_PORT)
+        return process
+
+
+class Nginx(System):
+    def missing(self):
+        if not shutil.which("nginx"):
+            return "no nginx"
+        return None if os.path.exists(NGINX_MODULE) else "no stream module of nginx"
+
+    def start(self, place):
+        path = place.write("nginx.conf", f"""\
+load_module {NGINX_MODULE};
+daemon off;
+master_process off;
+worker_processes 1;
+pid {place.directory}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections {2 * most_connections()}; }}
+stream {{
+    server {{
+        listen 127.0.0.1:{PROXY_PORT} proxy_protocol backlog=4096;
+        allow {TRUSTED};
+        deny all;
+        proxy_pass 127.0.0.1:{BACKEND_PORT};
+    }}
+}}
+""")
+        process = place.start(self.name, place.cores.proxy, [
+            "nginx", "-e", "stderr", "-p", place.directory, "-c", path])
+        place.wait_listening(process, PROXY_PORT)
+        return process
+
+
+SYSTEMS = [
+    Direct("direct", "direct, no PROXY"),
+    Realpeer("inline", "realpeer inline", "inline", "accept"),
+    Realpeer("relay-accept", "realpeer relay, accept", "relay", "accept"),
+    Realpeer("relay-peek", "realpeer relay, peek", "relay", "peek"),
+    Realpeer("relay-off", "realpeer relay, off", "relay", "off"),
+    Realpeer("relay-none", "realpeer relay, off, client not shown", "relay", "off", "none"),
+    Haproxy("haproxy", "HAProxy"),
+    Haproxy("haproxy-splice", "HAProxy, splice", "    option splice-auto"),
+    Nginx("nginx", "NGINX stream"),
+]

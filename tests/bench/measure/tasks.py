@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""The measurements: each takes a place where a system runs and returns
+{metric: value}. What a metric means and how it is written is in METRICS."""
+
+import resource
+import time
+
+from . import usage
+
+UNTRUSTED_SOURCE = "127.0.9.0/24"
+HELD_SOURCE = "127.0.0.2"
+GOOD_RATE = 250  # connections/s of the good client during a flood
+
+
+class Metric:
+    def __init__(self, key, title, unit, form="{:,.0f}", scale=1, more=False):
+        self.key = key
+        self.title = title
+        self.unit = unit
+        self.form = form
+        self.scale = scale  # from SI units to those of the table
+        self.more = more    # is better
+
+    def text(self, value):
+        return self.form.format(value * self.scale)
+
+
+US = 1e6
+KIB = 1 / 1024
+
+METRICS = [
+    Metric("v2_rate", "connections, v2, 64 in flight", "1/s", more=True),
+    Metric("v2_p50", "of these, p50", "us", scale=US),
+    Metric("v2_p99", "p99", "us", scale=US),
+    Metric("v2_p999", "p99.9", "us", scale=US),
+    Metric("v2_proxy", "proxy CPU for 10,000 connections", "s", "{:.3f}"),
+    Metric("v2_total", "all CPU for 10,000 connections", "s", "{:.3f}"),
+    Metric("v1_rate", "connections, v1, 64 in flight", "1/s", more=True),
+    Metric("v1_proxy", "proxy CPU for 10,000 connections, v1", "s", "{:.3f}"),
+    Metric("one_p50", "one connection at a time, p50", "us", "{:.1f}", US),
+    Metric("one_p99", "p99", "us", "{:.1f}", US),
+    Metric("one_p999", "p99.9", "us", "{:.1f}", US),
+    Metric("request_rate", "requests of 64 B, 16 connections", "1/s", more=True),
+    Metric("request_p50", "of these, p50", "us", "{:.1f}", US),
+    Metric("request_p99", "p99", "us", "{:.1f}", US),
+    Metric("request_proxy", "proxy CPU for a request", "us", "{:.2f}", US),
+    Metric("request_total", "all CPU for a request", "us", "{:.2f}", US),
+    Metric("up_rate", "bulk up", "MB/s", scale=1e-6, more=True),
+    Metric("up_proxy", "proxy CPU for a GB up", "s", "{:.3f}"),
+    Metric("up_total", "all CPU for a GB up", "s", "{:.3f}"),
+    Metric("down_rate", "bulk down", "MB/s", scale=1e-6, more=True),
+    Metric("down_proxy", "proxy CPU for a GB down", "s", "{:.3f}"),
+    Metric("down_total", "all CPU for a GB down", "s", "{:.3f}"),
+    Metric("idle_user", "idle connection, memory of the proxy", "B"),
+    Metric("idle_kernel", "idle connection, memory of the kernel, ends included", "KiB",
+           "{:.1f}", KIB),
+    Metric("payload_proxy", "refusing 100,000 without a header, proxy CPU", "s", "{:.3f}"),
+    Metric("payload_total", "all CPU", "s", "{:.2f}"),
+    Metric("broken_proxy", "refusing 100,000 broken headers, proxy CPU", "s", "{:.3f}"),
+    Metric("broken_total", "all CPU", "s", "{:.2f}"),
+    Metric("untrusted_proxy", "refusing 100,000 untrusted, proxy CPU", "s", "{:.3f}"),
+    Metric("untrusted_total", "all CPU", "s", "{:.2f}"),
+    Metric("refuse_wakeups", "wake-ups of proxy and server for 100,000 refused", ""),
+    Metric("flood_p50", "a good client during a flood, p50", "us", scale=US),
+    Metric("flood_p99", "p99", "us", scale=US),
+]
+
+
+class Sizes:
+    """How much of each is done."""
+
+    def __init__(self, factor):
+        self.connections = int(10000 * factor)
+        self.connections_v1 = int(5000 * factor)
+        self.one = int(2000 * factor)
+        self.requests = int(80000 * factor)
+        self.bytes = int(500_000_000 * factor)  # of each of BULK connections
+        self.idle = 10000 if factor == 1 else 3000
+        self.rubbish = int(10000 * factor)
+
+
+BULK = 4
+DESCRIPTORS_SPARE = 500
+
+
+def most_held(system, wanted):
+    """As many connections as a process that has so many descriptors can hold."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    each = 2 if system.proxies else 1
+    return min(wanted, (limit - DESCRIPTORS_SPARE) // each)
+
+
+def connections(place, system, sizes):
+    target = system.target()
+    with usage.Meter(place) as meter:
+        load = place.load("connect", "-c", sizes.connections, *system.header_arguments(), target)
+    units = sizes.connections / 10000
+    found = _latencies("v2", load, "p999")
+    found.update(v2_rate=load["per_second"], v2_proxy=meter.proxy / units,
+                 v2_total=meter.total(load) / units)
+    with usage.Meter(place) as meter:
+        load = place.load("connect", "-c", sizes.connections_v1,
+                          *system.header_arguments("v1"), target)
+    found.update(v1_rate=load["per_second"],
+                 v1_proxy=meter.proxy * 10000 / sizes.connections_v1)
+    return found
+
+
+def one_at_a_time(place, system, sizes):
+    load = place.load("connect", "-f", 1, "-c", sizes.one, *system.header_arguments(),
+                      system.target())
+    return _latencies("one", load, "p999")
+
+
+def requests(place, system, sizes):
+    with usage.Meter(place) as meter:
+        load = place.load("request", "-r", sizes.requests, *system.header_arguments(),
+                          system.target())
+    found = _latencies("request", load)
+    found.update(request_rate=load["per_second"], request_proxy=meter.proxy / sizes.requests,
+                 request_total=meter.total(load) / sizes.requests)
+    return found
+
+
+def bulk(place, system, sizes):
+    found = {}
+    gigabytes = BULK * sizes.bytes / 1e9
+    for way in ("up", "down"):
+        with usage.Meter(place) as meter:
+            load = place.load(way, "-c", BULK, "-B", sizes.bytes, *system.header_arguments(),
+                              system.target())
+        found[f"{way}_rate"] = load["bytes"] / load["seconds"]
+        found[f"{way}_proxy"] = meter.proxy / gigabytes
+        found[f"{way}_total"] = meter.total(load) / gigabytes
+    return found
+
+
+class Held:
+    """`count` idle connections; `with Held(...)` they are there."""
+
+    def __init__(self, place, system, count):
+        self.count = count
+        self.load = place.load_beside("idle", "-c", count, "--timeout", 30, "--source",
+                                      HELD_SOURCE, *system.header_arguments(), system.target())
+
+    def __enter__(self):
+        line = self.load.stdout.readline()
+        if line != f'{{"ready":{self.count}}}\n':
+            self.load.wait(timeout=60)
+            raise AssertionError(f"{self.count} idle connections: {line}"
+                                 f"{self.load.stdout.read()}")
+        return self
+
+    def __exit__(self, kind, *_):
+        said, _ = self.load.communicate(timeout=120)
+        if kind is None and self.load.returncode:
+            raise AssertionError(f"idle connections: {said}")
+
+
+def idle(place, system, sizes):
+    """Both ends of a connection are on this machine; direct has them too."""
+    # memory that came with the first connections is there already
+    user = usage.user_memory(place.proxy.pid) if place.proxy else 0
+    kernel = usage.kernel_memory()
+    count = most_held(system, sizes.idle)
+    with Held(place, system, count):
+        time.sleep(0.3)  # per-CPU counts of the kernel get settled
+        if place.proxy:
+            user = usage.user_memory(place.proxy.pid) - user
+        kernel = usage.kernel_memory() - kernel
+    return {"idle_user": user / count, "idle_kernel": kernel / count}
+
+
+RUBBISH = {
+    "payload": ["--rubbish", "payload"],
+    "broken": ["--rubbish", "broken"],
+    "untrusted": ["--rubbish", "header", "--source", UNTRUSTED_SOURCE],
+}
+
+
+def refusing(place, system, sizes):
+    if not system.header:
+        return {}
+    found = {"refuse_wakeups": 0}
+    units = sizes.rubbish / 100000
+    for kind, arguments in RUBBISH.items():
+        with usage.Meter(place) as meter:
+            load = place.load("refuse", *arguments, "-c", sizes.rubbish, system.target())
+        if load["refused"] != sizes.rubbish:
+            raise AssertionError(f"{system.name} did not refuse all {kind}: {load}")
+        found[f"{kind}_proxy"] = meter.proxy / units
+        found[f"{kind}_total"] = meter.total(load) / units
+        found["refuse_wakeups"] += ((meter.proxy_wakeups + meter.backend_wakeups)
+                                    / units / len(RUBBISH))
+    found.update(_flooded(place, system, sizes))
+    return found
+
+
+def _flooded(place, system, sizes):
+    """A good client while another sends nothing but rubbish."""
+    flood = place.load_beside("refuse", *RUBBISH["payload"], "-c", 1 << 24, system.target())
+    try:
+        load = place.load("connect", "-c", sizes.rubbish // 40, "--rate", GOOD_RATE,
+                          *system.header_arguments(), system.target())
+    finally:
+        flood.kill()
+        flood.communicate()
+    return _latencies("flood", load)
+
+
+def _latencies(prefix, load, *more):
+    return {f"{prefix}_{rank}": load["latency_us"][rank] / US
+            for rank in ("p50", "p99", *more)}
+
+
+def all_of(place, system, sizes):
+    """Every measurement, and that no header got through to the server."""
+    found = {}
+    # what is done for the first time costs more
+    place.load("connect", "-c", 500, *system.header_arguments(), system.target())
+    for task in (connections, one_at_a_time, requests, bulk, idle, refusing):
+        found.update(task(place, system, sizes))
+    said = place.stop_backend()
+    if said["unexpected"]:
+        raise AssertionError(f"{system.name}: the server got what was not meant for it: {said}")
+    return found
+
+
+def growth(place, system, held, count):
+    """CPU seconds of a connection, of all and of the proxy, while `held`
+    others are idle."""
+    place.load("connect", "-c", 500, *system.header_arguments(), system.target())
+    with Held(place, system, held):
+        with usage.Meter(place) as meter:
+            load = place.load("connect", "-c", count, *system.header_arguments(),
+                              system.target())
+    return {"total": meter.total(load) / count, "proxy": meter.proxy / count}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * wire.c - see wire.h; proxy-protocol.txt sections 2.1 and 2.2.
+ */
+#include "wire.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "realpeer/crc32c.h"
+
+#define SIGNATURE     "\r\n\r\n\0\r\nQUIT\n"
+#define SIGNATURE_LEN 12
+#define FIXED_LEN     16 /* signature, version, family, length */
+
+#define TLV_CRC32C 0x03
+#define TLV_NOOP   0x04
+#define TLV_HEAD   3
+#define CRC32C_LEN 4
+#define NLB_LENGTH 84 /* what AWS NLB says in the length field */
+
+static size_t write_v1(const union endpoint *source,
+		       const union endpoint *destination, uint8_t *out)
+{
+	char from[ENDPOINT_TEXT_MAX], to[ENDPOINT_TEXT_MAX];
+	char *from_port, *to_port;
+
+	endpoint_format(source, from);
+	endpoint_format(destination, to);
+	from_port = strchr(from, ' ');
+	to_port = strchr(to, ' ');
+	*from_port++ = '\0';
+	*to_port++ = '\0';
+	return snprintf((char *)out, WIRE_HEADER_MAX,
+			"PROXY TCP%c %s %s %s %s\r\n",
+			source->sa.sa_family == AF_INET6 ? '6' : '4', from, to,
+			from_port, to_port);
+}
+
+static size_t put(uint8_t *out, size_t at, const void *data, size_t len)
+{
+	memcpy(out + at, data, len);
+	return at + len;
+}
+
+static size_t put_addresses(uint8_t *out, size_t at,
+			    const union endpoint *source,
+			    const union endpoint *destination)
+{
+	if (source->sa.sa_family == AF_INET6) {
+		at = put(out, at, &source->v6.sin6_addr, 16);
+		at = put(out, at, &destination->v6.sin6_addr, 16);
+	} else {
+		at = put(out, at, &source->v4.sin_addr, 4);
+		at = put(out, at, &destination->v4.sin_addr, 4);
+	}
+	at = put(out, at, &source->v4.sin_port, 2);
+	return put(out, at, &destination->v4.sin_port, 2);
+}
+
+static void set_length(uint8_t *out, size_t len)
+{
+	uint16_t field = htons(len - FIXED_LEN);
+
+	memcpy(out + FIXED_LEN - sizeof(field), &field, sizeof(field));
+}
+
+/* Pads to NLB's length; the sum is over the whole header, itself zeroed. */
+static size_t add_crc32c(uint8_t *out, size_t at)
+{
+	size_t len = FIXED_LEN + NLB_LENGTH;
+	size_t noop = len - (at + 2 * TLV_HEAD + CRC32C_LEN);
+	uint8_t *sum = out + at + TLV_HEAD;
+	uint32_t crc = ~0u;
+
+	memset(out + at, 0, len - at);
+	out[at] = TLV_CRC32C;
+	out[at + 2] = CRC32C_LEN;
+	at += TLV_HEAD + CRC32C_LEN;
+	out[at] = TLV_NOOP;
+	out[at + 2] = noop;
+	set_length(out, len);
+	for (size_t i = 0; i < len; i++)
+		crc = rp_crc32c(crc, out[i]);
+	crc = htonl(~crc);
+	memcpy(sum, &crc, sizeof(crc));
+	return len;
+}
+
+static size_t write_v2(enum wire_header kind, const union endpoint *source,
+		       const union endpoint *destination, uint8_t *out)
+{
+	size_t len = put(out, 0, SIGNATURE, SIGNATURE_LEN);
+
+	out[len++] = 0x21; /* version 2, PROXY */
+	out[len++] = source->sa.sa_family == AF_INET6 ? 0x21 : 0x11;
+	len = put_addresses(out, FIXED_LEN, source, destination);
+	set_length(out, len);
+	if (kind == WIRE_V2_CRC32C)
+		return add_crc32c(out, len);
+	if (kind == WIRE_BROKEN) {
+		len = FIXED_LEN + 4;
+		set_length(out, len);
+	}
+	return len;
+}
+
+size_t wire_write(enum wire_header kind, const union endpoint *source,
+		  const union endpoint *destination,
+		  uint8_t out[static WIRE_HEADER_MAX])
+{
+	switch (kind) {
+	case WIRE_NONE:
+		return 0;
+	case WIRE_V1:
+		return write_v1(source, destination, out);
+	case WIRE_V2:
+	case WIRE_V2_CRC32C:
+	case WIRE_BROKEN:
+		return write_v2(kind, source, destination, out);
+	}
+	return 0;
+}
