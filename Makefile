@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+#
+# make            build/realpeerd and build/realpeerctl
+# make deps       installs what the build and the tests need (Debian, root)
+# make demo       the main job on real traffic (root); installs what it needs
+# make check      every test (root); installs what it needs
+#                 = check-style check-unit check-bpf check-e2e
+# make check-vm   on other kernels and under a real systemd, in QEMU (root)
+# make install    with DESTDIR, PREFIX, SYSCONFDIR, SYSTEMDUNITDIR
+# make uninstall  takes away what install put there, configuration excepted
+# make deb        a Debian package in build/
+# make clean
+#
+# V=1 shows commands, SAN=1 builds with ASan and UBSan, COVERAGE=1 with gcov,
+# CI=true makes warnings errors, O=DIR builds into DIR.
+
+VERSION := 0.1.0
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+SYSTEMDUNITDIR ?= $(PREFIX)/lib/systemd/system
+SBINDIR := $(PREFIX)/sbin
+MANDIR := $(PREFIX)/share/man
+COMPLETIONDIR := $(PREFIX)/share/bash-completion/completions
+DOCDIR := $(PREFIX)/share/doc/realpeer
+
+CLANG ?= clang
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+O := build$(if $(SAN),/san)$(if $(COVERAGE),/coverage)
+
+ifeq ($(V),)
+Q := @
+say = @printf '  %-8s %s\n' $(1) $(2);
+endif
+
+CFLAGS ?= -O2 -g
+INSTRUMENT := $(if $(SAN),-fsanitize=address -fsanitize=undefined \
+	-fno-omit-frame-pointer) $(if $(COVERAGE),--coverage -O0)
+WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wvla $(if $(CI),-Werror)
+C_FLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -pthread $(CFLAGS) $(INSTRUMENT) \
+	-Iinclude -Iuser -I$(O)/bpf
+LD_FLAGS := $(INSTRUMENT) -pthread -Wl,--as-needed $(LDFLAGS)
+LIBS := -lbpf -lelf -lz -linih -ljansson -lsystemd
+BPF_FLAGS := -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra \
+	-Wno-unused-parameter $(if $(CI),-Werror) -Iinclude -Ibpf \
+	-I/usr/include/$(shell uname -m)-linux-gnu
+
+define newline
+
+
+endef
+
+MAINS := realpeerd realpeerctl
+# Everything but the mains, so that each program links what it uses.
+LIB := $(O)/realpeer.a
+LIB_OBJ := $(patsubst %.c,$(O)/%.o,\
+	$(filter-out $(MAINS:%=user/%.c),$(wildcard user/*.c)))
+BPF_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard bpf/*.bpf.c))
+SKEL := $(O)/bpf/realpeer.skel.h
+
+TEST_LIB := $(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/*.c))
+UNIT_TESTS := $(patsubst %.c,$(O)/%,$(wildcard tests/unit/test_*.c))
+BPF_TESTS := $(patsubst %.c,$(O)/%,$(wildcard tests/bpf/test_*.c))
+E2E_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard tests/e2e/*.bpf.c))
+TEST_BPF_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bpf/*.bpf.c))
+TEST_SKEL := $(TEST_BPF_OBJ:%.bpf.o=%.skel.h)
+
+all: $(MAINS:%=$(O)/%)
+
+# Every object comes after the skeletons; the .d files know who needs them.
+$(MAINS:%=$(O)/%): $(O)/%: $(O)/user/%.o $(LIB)
+	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
+
+$(LIB): $(LIB_OBJ)
+	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^
+
+$(O)/user/%.o: user/%.c Makefile | $(SKEL)
+	@mkdir -p $(@D)
+	$(call say,CC,$@) $(CC) $(C_FLAGS) -DREALPEER_VERSION='"$(VERSION)"' \
+		-MMD -MP -c -o $@ $<
+
+$(BPF_OBJ) $(TEST_BPF_OBJ) $(E2E_OBJ): $(O)/%.bpf.o: %.bpf.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CLANG,$@) $(CLANG) $(BPF_FLAGS) -MMD -MP -c -o $@ $<
+
+$(O)/bpf/realpeer.o: $(BPF_OBJ)
+	$(call say,BPFLINK,$@) $(BPFTOOL) gen object $@ $^
+
+$(SKEL): $(O)/bpf/realpeer.o
+	$(call say,SKEL,$@) $(BPFTOOL) gen skeleton $< name realpeer >$@
+
+$(TEST_SKEL): %.skel.h: %.bpf.o
+	$(call say,SKEL,$@) $(BPFTOOL) gen skeleton $< name $(*F) >$@
+
+# An unused static function in a test is a test that nobody registered.
+$(O)/tests/%.o: tests/%.c Makefile | $(SKEL) $(TEST_SKEL)
+	@mkdir -p $(@D)
+	$(call say,CC,$@) $(CC) $(C_FLAGS) -Werror=unused-function -Itests/lib \
+		-I$(O)/tests/bpf -MMD -MP -c -o $@ $<
+
+$(UNIT_TESTS) $(BPF_TESTS): %: %.o $(TEST_LIB) $(LIB)
+	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ -lcmocka $(LIBS)
+
+tests: $(UNIT_TESTS) $(BPF_TESTS)
+
+deps:
+	$(Q)scripts/install-deps.sh
+
+demo:
+	$(Q)scripts/install-deps.sh build demo
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)O=$(abspath $(O)) scripts/demo.sh
+
+check:
+	$(Q)scripts/install-deps.sh build test
+	+$(Q)O=$(abspath $(O)) MAKE='$(MAKE)' tests/run-all \
+		check-style check-unit check-bpf check-e2e
+
+check-style: $(SKEL)
+	$(Q)CC='$(CC)' CFLAGS='$(C_FLAGS)' CLANG='$(CLANG)' \
+		BPFFLAGS='$(BPF_FLAGS)' scripts/check-style.sh
+
+check-unit: $(UNIT_TESTS)
+	$(Q)tests/run-cmocka $^
+
+check-bpf: $(BPF_TESTS)
+	$(Q)tests/run-cmocka $^
+
+check-e2e: all $(E2E_OBJ)
+	$(Q)O=$(abspath $(O)) tests/e2e/run
+
+$(O)/tests/vm/verifier: %: %.o
+	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
+
+check-vm: all $(BPF_TESTS) $(E2E_OBJ) $(O)/tests/vm/verifier
+	$(Q)O=$(abspath $(O)) tests/vm/run
+
+# $(call install,MODE,FILE,DIRECTORY)
+install = $(Q)install -D -m $(1) -t $(DESTDIR)$(3) $(2)
+CONF := $(DESTDIR)$(SYSCONFDIR)/realpeer/realpeer.conf
+UNITS := $(wildcard user/systemd/*.service user/systemd/*.socket)
+COMPLETIONS := $(wildcard user/completion/*)
+DOCS := README.md ARCHITECTURE.md SECURITY.md LICENSE
+MAN_SECTIONS := $(sort $(patsubst .%,%,$(suffix $(wildcard user/man/*.[1-8]))))
+
+install: all
+	$(call install,755,$(MAINS:%=$(O)/%),$(SBINDIR))
+	$(call install,644,$(UNITS),$(SYSTEMDUNITDIR))
+	$(Q)sed -i 's,/usr/sbin/realpeer,$(SBINDIR)/realpeer,' \
+		$(addprefix $(DESTDIR)$(SYSTEMDUNITDIR)/,$(notdir $(UNITS)))
+	$(foreach s,$(MAN_SECTIONS),$(call install,644,$(wildcard \
+		user/man/*.$(s)),$(MANDIR)/man$(s))$(newline))
+	$(call install,644,$(COMPLETIONS),$(COMPLETIONDIR))
+	$(call install,644,$(DOCS),$(DOCDIR))
+	$(Q)install -d -m 755 $(dir $(CONF)) $(dir $(CONF))conf.d
+	$(Q)[ -e $(CONF) ] || install -m 644 user/realpeer.conf $(CONF)
+
+# What was configured stays: only an unchanged realpeer.conf is removed.
+uninstall:
+	$(Q)rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,$(MAINS)) \
+		$(addprefix $(DESTDIR)$(SYSTEMDUNITDIR)/,$(notdir $(UNITS))) \
+		$(foreach s,$(MAN_SECTIONS),$(addprefix $(DESTDIR)$(MANDIR)/man$(s)/,\
+			$(notdir $(wildcard user/man/*.$(s))))) \
+		$(addprefix $(DESTDIR)$(COMPLETIONDIR)/,$(notdir $(COMPLETIONS))) \
+		$(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCS))
+	$(Q)if cmp -s user/realpeer.conf $(CONF); then rm $(CONF); fi
+	$(Q)rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR) \
+		$(dir $(CONF))conf.d $(dir $(CONF)) 2>/dev/null || true
+
+deb: all
+	$(Q)O=$(abspath $(O)) VERSION=$(VERSION) MAKE='$(MAKE)' scripts/make-deb.sh
+
+clean:
+	$(Q)rm -rf build
+
+.PHONY: all tests deps demo check check-style check-unit check-bpf check-e2e \
+	check-vm install uninstall deb clean
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+-include $(wildcard $(O)/*/*.d $(O)/tests/*/*.d)
