@@ -27,12 +27,16 @@
 #define MSS_LEAST_V6 1220
 #define MSS_MOST     65495
 
+#define AF_INET	 2
+#define AF_INET6 10
+
 /* More of TC's own memory, beside struct rp_scratch. */
 struct rp_workspace {
 	struct rp_packet packet;
 	struct rp_options options;
 	struct rp_reply reply;
 	struct rp_handshake handshake;
+	struct rp_summing summing;
 	__u32 number; /* of the listener */
 };
 
@@ -50,10 +54,56 @@ static __always_inline struct rp_settings *rp_settings_now(void)
 	return bpf_map_lookup_elem(&settings, &zero);
 }
 
+/* Whose a tuple is when a SYN comes for it. */
+enum rp_owner {
+	RP_OWNER_NOBODY,    /* no socket listens */
+	RP_OWNER_LISTENER,
+	RP_OWNER_TIME_WAIT, /* of an older connection */
+	RP_OWNER_OTHER,	    /* a connection, or a handshake of the stack's */
+};
+
+/* The state of the socket that the stack would find, 0 if there is none. */
+static __always_inline __u32 rp_socket_state(struct __sk_buff *skb,
+					     const struct rp_packet *packet,
+					     __u16 port)
+{
+	__u32 zero = 0, state, *bypass;
+	struct bpf_sock_tuple key = {0};
+	__u32 size = rp_lookup_key(&packet->tuple, port, &key);
+	struct bpf_sock *socket;
+
+	/* Our own sk_lookup program must not answer this one. */
+	bypass = bpf_map_lookup_elem(&lookup_bypass, &zero);
+	if (!bypass)
+		return 0;
+	*bypass = 1;
+	socket = bpf_skc_lookup_tcp(skb, &key, size, BPF_F_CURRENT_NETNS, 0);
+	*bypass = 0;
+	if (!socket)
+		return 0;
+	state = socket->state;
+	bpf_sk_release(socket);
+	return state;
+}
+
+static __always_inline enum rp_owner rp_find_owner(
+	struct __sk_buff *skb, const struct rp_packet *packet,
+	const struct rp_listener *listener)
+{
+	__u32 state = rp_socket_state(skb, packet, packet->tuple.local_port);
+
+	if (state == BPF_TCP_TIME_WAIT)
+		return RP_OWNER_TIME_WAIT;
+	if (state && state != BPF_TCP_LISTEN)
+		return RP_OWNER_OTHER;
+	if (listener->handler_port)
+		state = rp_socket_state(skb, packet, listener->handler_port);
+	return state == BPF_TCP_LISTEN ? RP_OWNER_LISTENER : RP_OWNER_NOBODY;
+}
+
 /*
  * The socket that shall accept: it listens on the handler's port, or on the
- * listener's own. NULL if there is none, or if the tuple is somebody's still
- * (TIME_WAIT included). Release it.
+ * listener's own. NULL if there is none. Release it.
  */
 static __always_inline struct bpf_sock *rp_find_target(
 	struct __sk_buff *skb, const struct rp_packet *packet,
@@ -188,6 +238,22 @@ static __always_inline int rp_is_announced(const struct rp_tuple *tuple)
 	return record && record->kind == RP_PENDING_ANNOUNCED;
 }
 
+/* The stack gets this SYN; what comes next is remembered. */
+static __always_inline int rp_leave(struct rp_workspace *memory,
+				    enum rp_stage stage)
+{
+	struct rp_handshake *handshake = &memory->handshake;
+
+	__builtin_memset(handshake, 0, sizeof(*handshake));
+	handshake->since = bpf_ktime_get_boot_ns();
+	handshake->peer_isn = bpf_ntohl(memory->packet.tcp.seq);
+	handshake->listener = memory->number;
+	handshake->stage = stage;
+	bpf_map_update_elem(&handshakes, &memory->packet.tuple, handshake,
+			    BPF_ANY);
+	return TC_ACT_UNSPEC;
+}
+
 /*
  * A peer that is no trusted proxy. For an inline listener that takes it as
  * a plain client, its first bytes are still watched, for no header of its
@@ -197,8 +263,8 @@ static __always_inline int rp_on_untrusted_syn(
 	struct __sk_buff *skb, struct rp_workspace *memory,
 	const struct rp_listener *listener)
 {
-	struct rp_handshake *handshake = &memory->handshake;
 	struct bpf_sock *target;
+	enum rp_owner owner;
 
 	if (listener->untrusted == RP_UNTRUSTED_RESET) {
 		rp_count(memory->number, RP_STAT_UNTRUSTED);
@@ -206,14 +272,12 @@ static __always_inline int rp_on_untrusted_syn(
 	}
 	if (listener->delivery == RP_DELIVERY_RELAY)
 		return TC_ACT_UNSPEC;
-	__builtin_memset(handshake, 0, sizeof(*handshake));
-	handshake->since = bpf_ktime_get_boot_ns();
-	handshake->peer_isn = bpf_ntohl(memory->packet.tcp.seq);
-	handshake->listener = memory->number;
-	handshake->stage = RP_STAGE_DIRECT;
-	bpf_map_update_elem(&handshakes, &memory->packet.tuple, handshake,
-			    BPF_ANY);
-	if (!listener->handler_port)
+	/* Another SYN on the way must not change what is watched for. */
+	owner = rp_find_owner(skb, &memory->packet, listener);
+	if (owner == RP_OWNER_NOBODY || owner == RP_OWNER_OTHER)
+		return TC_ACT_UNSPEC;
+	rp_leave(memory, RP_STAGE_DIRECT);
+	if (!listener->handler_port || owner != RP_OWNER_LISTENER)
 		return TC_ACT_UNSPEC;
 	target = rp_find_target(skb, &memory->packet, listener);
 	if (target) {
@@ -223,6 +287,28 @@ static __always_inline int rp_on_untrusted_syn(
 	return TC_ACT_UNSPEC;
 }
 
+/* Or is it to be forwarded? A listener on a wildcard has every address. */
+static __always_inline int rp_is_local(struct __sk_buff *skb,
+				       const struct rp_packet *packet)
+{
+	struct bpf_fib_lookup route = {.ifindex = skb->ifindex};
+	long found;
+
+	if (rp_is_v4(packet->tuple.peer)) {
+		route.family = AF_INET;
+		__builtin_memcpy(&route.ipv4_src, packet->tuple.peer + 12, 4);
+		__builtin_memcpy(&route.ipv4_dst, packet->tuple.local + 12, 4);
+	} else {
+		route.family = AF_INET6;
+		__builtin_memcpy(route.ipv6_src, packet->tuple.peer, 16);
+		__builtin_memcpy(route.ipv6_dst, packet->tuple.local, 16);
+	}
+	found = bpf_fib_lookup(skb, &route, sizeof(route),
+			       BPF_FIB_LOOKUP_SKIP_NEIGH);
+	return found == BPF_FIB_LKUP_RET_NOT_FWDED ||
+	       found == BPF_FIB_LKUP_RET_FWD_DISABLED;
+}
+
 static __always_inline int rp_on_syn(struct __sk_buff *skb,
 				     struct rp_workspace *memory,
 				     const struct rp_listener *listener)
@@ -230,19 +316,24 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 	struct rp_packet *packet = &memory->packet;
 	struct rp_settings *now = rp_settings_now();
 	struct rp_handshake *known;
-	struct bpf_sock *target;
 	__u16 least;
 
 	if (!now || rp_is_announced(&packet->tuple))
 		return TC_ACT_UNSPEC;
 	if (!rp_is_trusted(memory->number, packet->tuple.peer))
 		return rp_on_untrusted_syn(skb, memory, listener);
-	/* Nobody listens: the stack says so, and health checks stay honest. */
-	target = rp_find_target(skb, packet, listener);
-	if (!target)
+	if (!rp_has_plain_ip(packet))
+		return rp_leave(memory, RP_STAGE_DAEMON);
+	switch (rp_find_owner(skb, packet, listener)) {
+	case RP_OWNER_LISTENER:
+		break;
+	case RP_OWNER_NOBODY: /* it says so, and health checks stay honest */
+		return rp_leave(memory, RP_STAGE_NOBODY);
+	case RP_OWNER_TIME_WAIT:
+		return rp_leave(memory, RP_STAGE_DAEMON);
+	case RP_OWNER_OTHER:
 		return TC_ACT_UNSPEC;
-	bpf_sk_release(target);
-
+	}
 	known = bpf_map_lookup_elem(&handshakes, &packet->tuple);
 	if (known && known->peer_isn == bpf_ntohl(packet->tcp.seq) &&
 	    known->stage == RP_STAGE_SYN_RECEIVED) {
@@ -252,7 +343,7 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 	rp_agree(skb, memory, now);
 	least = rp_is_v4(packet->tuple.peer) ? MSS_LEAST_V4 : MSS_LEAST_V6;
 	if (memory->handshake.peer_mss < least)
-		return TC_ACT_UNSPEC; /* sk_lookup gives it to the daemon */
+		return rp_leave(memory, RP_STAGE_DAEMON);
 	if (bpf_map_update_elem(&handshakes, &packet->tuple, &memory->handshake,
 				BPF_ANY))
 		return TC_ACT_SHOT;
@@ -498,15 +589,23 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 		return TC_ACT_SHOT;
 	}
 	if (handshake->stage == RP_STAGE_CLONED) {
-		memory->handshake.stage = RP_STAGE_SYN_RECEIVED;
+		memory->handshake.stage = RP_STAGE_RETRIED;
 		bpf_map_update_elem(&handshakes, &packet->tuple,
 				    &memory->handshake, BPF_EXIST);
 		return TC_ACT_SHOT;
 	}
 	if (listener->mode == RP_MODE_REQUIRED &&
+	    handshake->stage == RP_STAGE_SYN_RECEIVED &&
 	    rp_is_late(handshake, listener))
 		return rp_refuse(skb, memory, RP_STAT_TIMEOUT);
 	return rp_on_first_data(skb, memory, input, listener);
+}
+
+/* Or does the stack know of the connection? */
+static __always_inline int rp_is_ours(enum rp_stage stage)
+{
+	return stage == RP_STAGE_SYN_RECEIVED || stage == RP_STAGE_CLONED ||
+	       stage == RP_STAGE_RETRIED;
 }
 
 static __always_inline int rp_on_segment(struct __sk_buff *skb,
@@ -521,16 +620,22 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 	memory->number = memory->handshake.listener;
 	listener = bpf_map_lookup_elem(&listeners, &memory->number);
 	input = bpf_map_lookup_elem(&scratch, &zero);
-	if (!listener || !input)
+	if (!input)
 		return TC_ACT_SHOT;
+	if (!listener) { /* it went: nobody is to be watched for it */
+		bpf_map_delete_elem(&handshakes, &packet->tuple);
+		return TC_ACT_UNSPEC;
+	}
 	if (packet->tcp.rst) {
 		if (bpf_ntohl(packet->tcp.seq) ==
 		    memory->handshake.peer_isn + 1) {
 			rp_count(memory->number, RP_STAT_CLOSED_EARLY);
 			bpf_map_delete_elem(&handshakes, &packet->tuple);
 		}
-		return stage == RP_STAGE_DIRECT ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+		return rp_is_ours(stage) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	}
+	if (stage == RP_STAGE_DAEMON || stage == RP_STAGE_NOBODY)
+		return TC_ACT_UNSPEC;
 	if (stage == RP_STAGE_STRAY)
 		return packet->payload_len
 			       ? rp_abort(skb, memory, RP_STAT_STRAY)
@@ -566,7 +671,8 @@ int rp_ingress_accept(struct __sk_buff *skb)
 		listener = rp_find_listener(&packet.tuple, &memory->number);
 		if (packet.tcp.ack || packet.tcp.rst || packet.tcp.fin ||
 		    !listener || listener->offload != RP_OFFLOAD_ACCEPT ||
-		    !rp_has_plain_ip(&packet))
+		    !rp_is_local(skb, &packet) ||
+		    !rp_is_intact(skb, &packet, &memory->summing))
 			return TC_ACT_UNSPEC;
 		memory->packet = packet;
 		return rp_on_syn(skb, memory, listener);
@@ -576,6 +682,8 @@ int rp_ingress_accept(struct __sk_buff *skb)
 		rp_peek(skb, &packet);
 		return TC_ACT_UNSPEC;
 	}
+	if (!rp_is_intact(skb, &packet, &memory->summing))
+		return TC_ACT_UNSPEC; /* the stack drops and counts it */
 	memory->packet = packet;
 	memory->handshake = *handshake;
 	return rp_on_segment(skb, memory);

@@ -17,7 +17,8 @@ struct sk_buff {
 	__u8 ip_summed : 2;
 } __attribute__((preserve_access_index));
 
-#define CHECKSUM_PARTIAL 3
+#define CHECKSUM_UNNECESSARY 1
+#define CHECKSUM_PARTIAL     3
 
 /* include/net/tcp.h, 6.9; the kfunc checks the size */
 struct bpf_tcp_req_attrs {
@@ -72,5 +73,10 @@ extern int bpf_sk_assign_tcp_reqsk(struct __sk_buff *skb, struct sock *sk,
 				   int attrs__sz) __ksym __weak;
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym __weak;
+
+static __always_inline struct sk_buff *rp_kernel_skb(struct __sk_buff *skb)
+{
+	return bpf_cast_to_kern_ctx(skb);
+}
 
 #endif

@@ -65,6 +65,7 @@ SEC("sk_lookup")
 int rp_lookup(struct bpf_sk_lookup *ctx)
 {
 	struct rp_listener *listener;
+	struct rp_handshake *known;
 	struct rp_pending *waiting;
 	struct rp_tuple tuple;
 	__u32 number = 0;
@@ -81,6 +82,11 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 	waiting = bpf_map_lookup_elem(&pending, &tuple);
 	if (waiting && waiting->kind == RP_PENDING_ANNOUNCED)
 		return SK_PASS;
+	known = bpf_map_lookup_elem(&handshakes, &tuple);
+	if (known && known->stage == RP_STAGE_NOBODY) {
+		bpf_map_delete_elem(&handshakes, &tuple);
+		return SK_PASS;
+	}
 	if (rp_is_trusted(number, tuple.peer))
 		return rp_give_to_daemon(ctx);
 	if (listener->untrusted == RP_UNTRUSTED_DIRECT)

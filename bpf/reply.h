@@ -8,7 +8,7 @@
 
 #include <linux/pkt_cls.h>
 
-#include "kernel.h"
+#include "checksum.h"
 #include "options.h"
 
 #define REPLY_TTL 64
@@ -36,22 +36,11 @@ static __always_inline void rp_checksum(struct rp_reply *reply,
 					const __u8 *source,
 					const __u8 *destination, int partial)
 {
-	struct rp_pseudo *pseudo = &reply->pseudo;
 	__u32 len = reply->len;
 	__s64 sum;
 
-	__builtin_memset(pseudo, 0, sizeof(*pseudo));
-	if (rp_is_v4(source)) {
-		__builtin_memcpy(pseudo->source, source + 12, 4);
-		__builtin_memcpy(pseudo->destination, destination + 12, 4);
-	} else {
-		__builtin_memcpy(pseudo->source, source, 16);
-		__builtin_memcpy(pseudo->destination, destination, 16);
-	}
-	pseudo->len = bpf_htonl(len);
-	pseudo->protocol = bpf_htonl(IPPROTO_TCP);
 	reply->segment.tcp.check = 0;
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)pseudo, sizeof(*pseudo), 0);
+	sum = rp_sum_pseudo(&reply->pseudo, source, destination, len);
 	if (partial) {
 		reply->segment.tcp.check = rp_fold(sum);
 		return;
@@ -59,11 +48,6 @@ static __always_inline void rp_checksum(struct rp_reply *reply,
 	asm volatile("%0 &= 60" : "+r"(len));
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply->segment, len, sum);
 	reply->segment.tcp.check = ~rp_fold(sum);
-}
-
-static __always_inline struct sk_buff *rp_kernel_skb(struct __sk_buff *skb)
-{
-	return bpf_cast_to_kern_ctx(skb);
 }
 
 static __always_inline int rp_swap_mac(struct __sk_buff *skb)

@@ -154,6 +154,10 @@ static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
 				     .stage = RP_STAGE_STRAY};
 	struct rp_handshake *known = bpf_map_lookup_elem(&handshakes, tuple);
 
+	if (known && known->stage == RP_STAGE_DAEMON) {
+		bpf_map_delete_elem(&handshakes, tuple);
+		return;
+	}
 	if (listener->delivery != RP_DELIVERY_INLINE)
 		return;
 	if (known && known->stage == RP_STAGE_DIRECT) {

@@ -55,8 +55,8 @@ int daemon_run_step(struct daemon *daemon,
 /* Reads the files and adds what is attached, for daemon->setup. */
 int daemon_load(struct daemon *daemon, FILE *errors);
 
-/* Gives the maps the configuration, and each listener its number. */
-int daemon_configure(struct daemon *daemon, struct setup *setup);
+/* Gives each listener its number. */
+void daemon_number(struct daemon *daemon, struct setup *setup);
 
 /* What each listener got, and what the log shall show from now on. */
 void daemon_log_listeners(const struct daemon *daemon);

@@ -84,14 +84,15 @@ int daemon_load(struct daemon *daemon, FILE *errors)
 	return 0;
 }
 
-int daemon_configure(struct daemon *daemon, struct setup *setup)
+void daemon_number(struct daemon *daemon, struct setup *setup)
 {
 	if (daemon->datapath)
-		return datapath_configure(daemon->datapath, setup->config,
-					  setup->numbers);
-	plan_numbers(daemon->setup.config, daemon->setup.numbers, setup->config,
-		     &daemon->next_number, setup->numbers);
-	return 0;
+		datapath_number(daemon->datapath, setup->config,
+				setup->numbers);
+	else
+		plan_numbers(daemon->setup.config, daemon->setup.numbers,
+			     setup->config, &daemon->next_number,
+			     setup->numbers);
 }
 
 static void log_changes(const struct setup *old, const struct setup *new)
@@ -139,17 +140,25 @@ void daemon_apply_log_level(const struct daemon *daemon)
 static int switch_setup(struct daemon *daemon, struct setup *setup,
 			FILE *errors)
 {
-	int r = daemon_configure(daemon, setup);
+	const struct setup *old = &daemon->setup;
+	int r;
 
-	if (r == 0)
-		r = server_reload(daemon->server, setup->config,
-				  setup->numbers);
+	/* The threads first: the kernel hands over as soon as it knows. */
+	daemon_number(daemon, setup);
+	r = server_reload(daemon->server, setup->config, setup->numbers);
+	if (r == 0) {
+		r = datapath_configure(daemon->datapath, setup->config,
+				       setup->numbers);
+		if (r < 0 &&
+		    (server_reload(daemon->server, old->config, old->numbers) ||
+		     datapath_configure(daemon->datapath, old->config,
+					old->numbers)))
+			fprintf(errors, "%s:0: nor can it be set back\n",
+				daemon->options.config_path);
+	}
 	if (r < 0) {
 		fprintf(errors, "%s:0: cannot be put into force: %s\n",
 			daemon->options.config_path, strerror(-r));
-		if (daemon_configure(daemon, &daemon->setup) < 0)
-			fprintf(errors, "%s:0: nor can the maps be set back\n",
-				daemon->options.config_path);
 		return r;
 	}
 	log_changes(&daemon->setup, setup);

@@ -98,9 +98,14 @@ static int set_pins(struct realpeer *skeleton, const char *directory)
 
 	bpf_object__for_each_map(map, skeleton->obj)
 	{
-		/* Scratch memory and constants belong to their programs. */
+		/*
+		 * Scratch memory and constants belong to their programs. But
+		 * TC and sk_lookup, replaced one after the other, must agree
+		 * on lookup_bypass all the time.
+		 */
 		if (bpf_map__is_internal(map) ||
-		    bpf_map__type(map) == BPF_MAP_TYPE_PERCPU_ARRAY)
+		    (bpf_map__type(map) == BPF_MAP_TYPE_PERCPU_ARRAY &&
+		     map != skeleton->maps.lookup_bypass))
 			continue;
 		if (!directory) {
 			/* To be thrown away: no need for its full size. */
@@ -278,6 +283,7 @@ void datapath_close(struct datapath *datapath, bool remove)
 		close(datapath->lock);
 	free(datapath->attachments);
 	free(datapath->addresses);
+	datapath_free_tables(datapath->tables);
 	free(datapath);
 }
 

@@ -74,11 +74,18 @@ int datapath_restore_attached(struct datapath *datapath,
 bool datapath_covers(uint64_t cgroup);
 
 /*
- * Makes the maps say what `config` says, additions first. Gives each listener
- * its number, stable by name across restarts, in ret_numbers[n_listeners].
+ * Gives each listener its number, stable by name across restarts, in
+ * ret_numbers[n_listeners].
+ */
+void datapath_number(struct datapath *datapath, const struct config *config,
+		     uint32_t *ret_numbers);
+
+/*
+ * Makes the maps say what `config` says, additions first, with these numbers.
+ * 0 or -errno.
  */
 int datapath_configure(struct datapath *datapath, const struct config *config,
-		       uint32_t *ret_numbers);
+		       const uint32_t *numbers);
 
 /*
  * The listening sockets, one of each thread, that take over what the kernel

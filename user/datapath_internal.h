@@ -6,6 +6,7 @@
  *   datapath.c		life cycle, records, counters
  *   datapath_probe.c	what this kernel and our rights allow
  *   datapath_maps.c	configuration -> maps
+ *   datapath_table.c	what a map shall hold
  *   datapath_upkeep.c	what needs a clock
  *   datapath_attach.c	programs -> cgroup and interfaces, and their pins
  */
@@ -20,6 +21,7 @@
 #include "datapath.h"
 
 struct realpeer; /* the skeleton */
+struct tables;	 /* of datapath_maps.c */
 
 #define DATAPATH_INTERFACES_MAX 1024
 
@@ -40,6 +42,9 @@ struct datapath {
 	uint32_t n_handover;	     /* the daemon's sockets in `handover` */
 	bool wakes_silent;	     /* some inline listener is `enabled` */
 	int raw[2];		     /* for probes, IPv4 and IPv6, owned */
+	struct tables *tables;	     /* what the maps say, owned */
+	bool prune_due;		     /* see datapath_prune() */
+	uint64_t prune_at;	     /* ns of CLOCK_BOOTTIME, 0: unset */
 	struct rp_tuple review_next; /* where upkeep goes on */
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
 	struct attachment *attachments;	     /* array, owned */
@@ -63,6 +68,11 @@ int datapath_load(const struct datapath_features *features,
 const char *datapath_last_warning(void);
 
 /* datapath_maps.c */
+
+void datapath_free_tables(struct tables *tables); /* NULL is fine */
+
+/* Takes what is left of listeners that are gone out of the maps. */
+void datapath_prune(struct datapath *datapath);
 
 /* Checks the ABI of existing pins, says which netns is ours. */
 int datapath_settle(struct datapath *datapath);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "datapath_internal.h"
+#include "datapath_table.h"
 #include "realpeer.skel.h"
 
 static int netns_cookie(__u64 *ret_cookie)
@@ -179,97 +180,6 @@ int datapath_set_handover(struct datapath *datapath, const int *sockets,
 	return datapath_refresh(datapath);
 }
 
-/* What a map shall hold: entries of key and value, sorted by key. */
-struct table {
-	size_t key_size;
-	size_t value_size;
-	uint8_t *entries; /* owned */
-	size_t n;
-	size_t room;
-};
-
-static size_t table_stride(const struct table *table)
-{
-	return table->key_size + table->value_size;
-}
-
-static int table_add(struct table *table, const void *key, const void *value)
-{
-	uint8_t *entry;
-
-	if (table->n == table->room) {
-		size_t room = table->room ? 2 * table->room : 64;
-
-		entry = realloc(table->entries, room * table_stride(table));
-		if (!entry)
-			return -ENOMEM;
-		table->entries = entry;
-		table->room = room;
-	}
-	entry = table->entries + table->n++ * table_stride(table);
-	memcpy(entry, key, table->key_size);
-	memcpy(entry + table->key_size, value, table->value_size);
-	return 0;
-}
-
-static int compare_keys(const void *a, const void *b, void *key_size)
-{
-	return memcmp(a, b, *(size_t *)key_size);
-}
-
-static bool table_has(const struct table *table, const void *key)
-{
-	size_t low = 0, high = table->n;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int order =
-			memcmp(key,
-			       table->entries + middle * table_stride(table),
-			       table->key_size);
-
-		if (order == 0)
-			return true;
-		if (order < 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return false;
-}
-
-static int table_write(const struct table *table, struct bpf_map *map)
-{
-	for (size_t i = 0; i < table->n; i++) {
-		const uint8_t *entry = table->entries + i * table_stride(table);
-		int error = bpf_map__update_elem(map, entry, table->key_size,
-						 entry + table->key_size,
-						 table->value_size, BPF_ANY);
-
-		if (error)
-			return error;
-	}
-	return 0;
-}
-
-/* Deletes from the map what the table does not have. */
-static void table_prune(struct table *table, struct bpf_map *map)
-{
-	uint8_t key[64], next[64];
-	int more;
-
-	qsort_r(table->entries, table->n, table_stride(table), compare_keys,
-		&table->key_size);
-	more = bpf_map__get_next_key(map, NULL, next, table->key_size);
-	while (more == 0) {
-		memcpy(key, next, table->key_size);
-		/* The next first: after a deletion the walk starts anew. */
-		more = bpf_map__get_next_key(map, key, next, table->key_size);
-		if (!table_has(table, key))
-			bpf_map__delete_elem(map, key, table->key_size, 0);
-	}
-}
-
 struct tables {
 	struct table listeners;
 	struct table endpoints;
@@ -370,10 +280,73 @@ static void prune_stats(struct bpf_map *map, const struct table *listeners)
 	}
 }
 
-static int apply(struct datapath *datapath, struct tables *tables,
-		 const uint32_t *numbers)
+/*
+ * Takes away what no longer holds. What belongs to a listener that is gone
+ * waits for datapath_prune(): TC has answered clients in its name, and they
+ * are still to be served.
+ */
+static void withdraw(struct datapath *datapath)
+{
+	struct bpf_map *trusted = datapath->skeleton->maps.trusted;
+	struct tables *tables = datapath->tables;
+	struct rp_trusted key, next;
+	int more;
+
+	table_prune(&tables->endpoints, datapath->skeleton->maps.endpoints);
+	table_sort(&tables->listeners);
+	table_sort(&tables->trusted);
+	more = bpf_map__get_next_key(trusted, NULL, &next, sizeof(next));
+	while (more == 0) {
+		key = next;
+		more = bpf_map__get_next_key(trusted, &key, &next,
+					     sizeof(next));
+		if (table_has(&tables->listeners, &key.listener) &&
+		    !table_has(&tables->trusted, &key))
+			bpf_map__delete_elem(trusted, &key, sizeof(key), 0);
+	}
+	datapath->prune_due = true;
+}
+
+/* A listener that was detached is not to be found attached by the next start.
+ */
+static void forget_attached(struct datapath *datapath)
+{
+	struct bpf_map *map = datapath->skeleton->maps.listeners;
+	struct rp_listener old;
+	__u32 number, next;
+	int more = bpf_map__get_next_key(map, NULL, &next, sizeof(next));
+
+	while (more == 0) {
+		number = next;
+		more = bpf_map__get_next_key(map, &number, &next, sizeof(next));
+		if (table_has(&datapath->tables->listeners, &number) ||
+		    bpf_map__lookup_elem(map, &number, sizeof(number), &old,
+					 sizeof(old), 0) ||
+		    !old.attached)
+			continue;
+		old.attached = 0;
+		bpf_map__update_elem(map, &number, sizeof(number), &old,
+				     sizeof(old), BPF_EXIST);
+	}
+}
+
+void datapath_prune(struct datapath *datapath)
 {
 	struct realpeer *skeleton = datapath->skeleton;
+	struct tables *tables = datapath->tables;
+
+	datapath->prune_due = false;
+	if (!tables)
+		return;
+	table_prune(&tables->trusted, skeleton->maps.trusted);
+	table_prune(&tables->listeners, skeleton->maps.listeners);
+	prune_stats(skeleton->maps.stats, &tables->listeners);
+}
+
+static int apply(struct datapath *datapath, const uint32_t *numbers)
+{
+	struct realpeer *skeleton = datapath->skeleton;
+	struct tables *tables = datapath->tables;
 	int error;
 
 	error = make_stats(skeleton->maps.stats, numbers, tables->listeners.n);
@@ -389,11 +362,9 @@ static int apply(struct datapath *datapath, struct tables *tables,
 		error = write_ports(tables->ports, skeleton->maps.ports);
 	if (error)
 		return error;
-	table_prune(&tables->endpoints, skeleton->maps.endpoints);
-	table_prune(&tables->trusted, skeleton->maps.trusted);
-	table_prune(&tables->listeners, skeleton->maps.listeners);
-	prune_stats(skeleton->maps.stats, &tables->listeners);
-	return 0;
+	withdraw(datapath);
+	forget_attached(datapath);
+	return datapath_refresh(datapath);
 }
 
 /* The trusted prefixes of a listener that attach made. */
@@ -496,9 +467,106 @@ static bool has_number(const uint32_t *numbers, size_t n, uint32_t number)
 	return false;
 }
 
+/* Adds the addresses to those whose interfaces the listeners use. */
+static int add_addresses(struct datapath *datapath,
+			 const struct table *endpoints)
+{
+	static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff};
+	static const uint8_t any6[16];
+	size_t n = datapath->n_addresses;
+	uint8_t(*addresses)[16];
+
+	addresses = realloc(datapath->addresses, (n + endpoints->n + 1) * 16);
+	if (!addresses)
+		return -ENOMEM;
+	datapath->addresses = addresses;
+	datapath->n_addresses += endpoints->n;
+	for (size_t i = 0; i < endpoints->n; i++) {
+		uint8_t *address = addresses[n + i];
+
+		memcpy(address, table_entry(endpoints, i), 16);
+		datapath->any_address |= memcmp(address, any4, 16) == 0 ||
+					 memcmp(address, any6, 16) == 0;
+	}
+	return 0;
+}
+
+static int attach(struct datapath *datapath)
+{
+	return datapath->features.offload >= RP_OFFLOAD_PEEK
+		       ? datapath_attach_interfaces(datapath)
+		       : 0;
+}
+
+static int make_tables(const struct datapath *datapath,
+		       const struct config *config, const uint32_t *numbers,
+		       struct tables **ret_tables)
+{
+	struct tables *tables = calloc(1, sizeof(*tables));
+	int error = 0;
+
+	if (!tables)
+		return -ENOMEM;
+	tables->listeners.key_size = sizeof(__u32);
+	tables->listeners.value_size = sizeof(struct rp_listener);
+	tables->endpoints.key_size = sizeof(struct rp_endpoint);
+	tables->endpoints.value_size = sizeof(__u32);
+	tables->trusted.key_size = sizeof(struct rp_trusted);
+	tables->trusted.value_size = sizeof(__u32);
+	for (size_t i = 0; i < config->n_listeners && !error; i++)
+		error = add_listener(datapath, tables, &config->listeners[i],
+				     numbers[i]);
+	if (error)
+		datapath_free_tables(tables);
+	else
+		*ret_tables = tables;
+	return error;
+}
+
+void datapath_free_tables(struct tables *tables)
+{
+	if (!tables)
+		return;
+	free(tables->listeners.entries);
+	free(tables->endpoints.entries);
+	free(tables->trusted.entries);
+	free(tables);
+}
+
+/*
+ * Interfaces that become of use are attached to before the maps tell of a
+ * listener, and left only when they tell of none.
+ */
+static int put_in_force(struct datapath *datapath, const uint32_t *numbers)
+{
+	int error = add_addresses(datapath, &datapath->tables->endpoints);
+
+	if (!error)
+		error = attach(datapath);
+	if (!error)
+		error = apply(datapath, numbers);
+	if (error)
+		return error;
+	datapath->n_addresses = 0;
+	datapath->any_address = false;
+	error = add_addresses(datapath, &datapath->tables->endpoints);
+	return error ? error : attach(datapath);
+}
+
+/* By a listener that is gone, but whose clients are still to be served? */
+static bool is_taken(struct datapath *datapath, __u32 number)
+{
+	struct rp_listener listener;
+
+	return datapath &&
+	       bpf_map__lookup_elem(datapath->skeleton->maps.listeners, &number,
+				    sizeof(number), &listener, sizeof(listener),
+				    0) == 0;
+}
+
 /* Numbers start at 1: 0 stands for a listener that has none yet. */
-static void choose_numbers(struct datapath *datapath,
-			   const struct config *config, uint32_t *numbers)
+void datapath_number(struct datapath *datapath, const struct config *config,
+		     uint32_t *numbers)
 {
 	size_t n = config->n_listeners;
 	uint32_t next = 1;
@@ -510,69 +578,33 @@ static void choose_numbers(struct datapath *datapath,
 	for (size_t i = 0; i < n; i++) {
 		if (numbers[i])
 			continue;
-		while (has_number(numbers, n, next))
+		while (has_number(numbers, n, next) || is_taken(datapath, next))
 			next++;
 		numbers[i] = next;
 	}
 }
 
-/* Remembers which interfaces the listeners use. */
-static int note_addresses(struct datapath *datapath,
-			  const struct table *endpoints)
-{
-	static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff};
-	static const uint8_t any6[16];
-	uint8_t(*addresses)[16] = calloc(endpoints->n + 1, 16);
-
-	if (!addresses)
-		return -ENOMEM;
-	free(datapath->addresses);
-	datapath->addresses = addresses;
-	datapath->n_addresses = endpoints->n;
-	datapath->any_address = false;
-	for (size_t i = 0; i < endpoints->n; i++) {
-		memcpy(addresses[i],
-		       endpoints->entries + i * table_stride(endpoints), 16);
-		datapath->any_address |= memcmp(addresses[i], any4, 16) == 0 ||
-					 memcmp(addresses[i], any6, 16) == 0;
-	}
-	return 0;
-}
-
 int datapath_configure(struct datapath *datapath, const struct config *config,
-		       uint32_t *ret_numbers)
+		       const uint32_t *numbers)
 {
 	struct tables *tables;
-	int error = 0;
+	bool first;
+	int error;
 
-	choose_numbers(datapath, config, ret_numbers);
 	if (!datapath)
 		return 0;
-	tables = calloc(1, sizeof(*tables));
-	if (!tables)
-		return -ENOMEM;
-	tables->listeners.key_size = sizeof(__u32);
-	tables->listeners.value_size = sizeof(struct rp_listener);
-	tables->endpoints.key_size = sizeof(struct rp_endpoint);
-	tables->endpoints.value_size = sizeof(__u32);
-	tables->trusted.key_size = sizeof(struct rp_trusted);
-	tables->trusted.value_size = sizeof(__u32);
-	for (size_t i = 0; i < config->n_listeners && !error; i++)
-		error = add_listener(datapath, tables, &config->listeners[i],
-				     ret_numbers[i]);
+	first = !datapath->tables;
+	error = make_tables(datapath, config, numbers, &tables);
+	if (error)
+		return error;
+	datapath_free_tables(datapath->tables);
+	datapath->tables = tables;
 	datapath->wakes_silent = false;
 	for (size_t i = 0; i < config->n_listeners; i++)
 		datapath->wakes_silent |=
 			config->listeners[i].mode == RP_MODE_ENABLED;
-	if (!error)
-		error = note_addresses(datapath, &tables->endpoints);
-	if (!error)
-		error = apply(datapath, tables, ret_numbers);
-	if (!error && datapath->features.offload >= RP_OFFLOAD_PEEK)
-		error = datapath_attach_interfaces(datapath);
-	free(tables->listeners.entries);
-	free(tables->endpoints.entries);
-	free(tables->trusted.entries);
-	free(tables);
+	error = put_in_force(datapath, numbers);
+	if (!error && first)
+		datapath_prune(datapath);
 	return error;
 }

@@ -21,6 +21,9 @@
 #define PROBES_MAX  256
 #define REVIEWS_MAX 4096
 
+/* From the removal of a listener to that of its last traces. */
+#define PRUNE_NS (10 * NSEC_PER_SEC)
+
 /* How long a client that may be silent is probed. */
 #define PROBED_NS (5 * NSEC_PER_SEC)
 
@@ -173,12 +176,11 @@ static void on_overdue(struct datapath *datapath, const struct rp_tuple *tuple,
 	    now - handshake->since >= limit + PROBED_NS) {
 		bpf_map__delete_elem(datapath->skeleton->maps.handshakes, tuple,
 				     sizeof(*tuple), 0);
-		if (handshake->listener < RP_LISTENERS_MAX &&
-		    handshake->stage == RP_STAGE_SYN_RECEIVED)
+		if (handshake->listener < RP_LISTENERS_MAX)
 			datapath->timeouts[handshake->listener]++;
 		return;
 	}
-	if (handshake->stage != RP_STAGE_SYN_RECEIVED || *probes == PROBES_MAX)
+	if (*probes == PROBES_MAX)
 		return;
 	++*probes;
 	make_probe(tuple, handshake, now, &probe);
@@ -214,6 +216,7 @@ static void review_handshakes(struct datapath *datapath, uint64_t now)
 					 &handshake.listener,
 					 sizeof(handshake.listener), &listener,
 					 sizeof(listener), 0) ||
+		    handshake.stage != RP_STAGE_SYN_RECEIVED ||
 		    now - handshake.since <
 			    listener.header_timeout * 1000000ULL)
 			continue;
@@ -224,6 +227,19 @@ static void review_handshakes(struct datapath *datapath, uint64_t now)
 		memset(next, 0, sizeof(*next));
 }
 
+/* When clients that TC answered for a listener that is gone are served. */
+static void prune(struct datapath *datapath, uint64_t now)
+{
+	if (!datapath->prune_due) {
+		datapath->prune_at = 0;
+	} else if (!datapath->prune_at) {
+		datapath->prune_at = now + PRUNE_NS;
+	} else if (now >= datapath->prune_at) {
+		datapath_prune(datapath);
+		datapath->prune_at = 0;
+	}
+}
+
 uint32_t datapath_upkeep(struct datapath *datapath)
 {
 	uint64_t now = boot_ns();
@@ -231,6 +247,7 @@ uint32_t datapath_upkeep(struct datapath *datapath)
 	if (!datapath)
 		return UINT32_MAX;
 	drop_orphans(datapath, now);
+	prune(datapath, now);
 	if (datapath->features.offload < RP_OFFLOAD_ACCEPT)
 		return 1000;
 	if (datapath_refresh(datapath))

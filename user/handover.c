@@ -22,13 +22,17 @@
 
 int handover_open(struct handover *handover, struct worker *worker)
 {
-	static const uint8_t v6[16] = {[15] = 1};
 	static const uint8_t v4[16] = {
 		[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1};
-	struct address loopback = address_make(v6, 0);
+	/* v4-mapped: the kernel makes a socket on ::1 IPv6 only. */
+	struct address loopback = {
+		.in6 = {.sin6_family = AF_INET6},
+		.len = sizeof(loopback.in6),
+	};
 
 	handover->worker = worker;
 	handover->watch.fd = -1;
+	memcpy(&loopback.in6.sin6_addr, v4, sizeof(v4));
 	if (listen_open(&loopback, false, false, &handover->watch.fd, 1) == 0)
 		return 0;
 	/* No IPv6 on this host: then none is handed over either. */

@@ -356,13 +356,20 @@ static int usage_error(const char *what, const char *word);
 /* attach PORT [--trusted CIDR[,CIDR...]]..., detach PORT */
 static int change_port(const struct call *call)
 {
-	json_t *result = NULL, *request;
+	json_t *result = NULL, *request, *cidr;
+	struct prefix prefix;
 	uint16_t port;
 	char *error;
+	size_t i;
 	int r;
 
 	if (port_parse(call->argv[0], &port) < 0)
 		return usage_error("no port:", call->argv[0]);
+	json_array_foreach(call->trusted, i, cidr)
+	{
+		if (prefix_parse(json_string_value(cidr), &prefix) < 0)
+			return usage_error("no CIDR:", json_string_value(cidr));
+	}
 	request = json_pack("{s:s, s:i, s:O}", "verb", call->verb, "port",
 			    (int)port, "trusted", call->trusted);
 	r = ask_with(request, &result, &error);

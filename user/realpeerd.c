@@ -137,8 +137,11 @@ static int start_server(struct daemon *daemon)
 {
 	struct inherited *inherited;
 	size_t n;
-	int r = daemon_configure(daemon, &daemon->setup);
+	int r;
 
+	daemon_number(daemon, &daemon->setup);
+	r = datapath_configure(daemon->datapath, daemon->setup.config,
+			       daemon->setup.numbers);
 	if (r < 0) {
 		log_error("msg=\"the maps cannot be filled\" error=\"%s\"",
 			  strerror(-r));

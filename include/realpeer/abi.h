@@ -206,6 +206,9 @@ enum rp_stage {
 	RP_STAGE_CLONED = 1,	   /* header read, the clone to come */
 	RP_STAGE_DIRECT = 2,	   /* untrusted: the stack's, but watched */
 	RP_STAGE_STRAY = 3,	   /* a child that nobody judged */
+	RP_STAGE_RETRIED = 4,	   /* header read, the accept queue was full */
+	RP_STAGE_DAEMON = 5,	   /* left to the stack, for the daemon */
+	RP_STAGE_NOBODY = 6,	   /* left to the stack: no server listens */
 };
 
 enum rp_tcp_option {

@@ -19,7 +19,7 @@
 #include <cmocka.h>
 
 #include "config.h"
-#include "datapath.h"
+#include "datapath_internal.h"
 
 static char directory[64];
 static struct datapath_features features;
@@ -107,6 +107,16 @@ static struct config *sample(struct sample *sample, const char *name,
 	return &sample->config;
 }
 
+static uint32_t configure(struct datapath *datapath,
+			  const struct config *config)
+{
+	uint32_t number = 0;
+
+	datapath_number(datapath, config, &number);
+	assert_int_equal(datapath_configure(datapath, config, &number), 0);
+	return number;
+}
+
 static size_t count_keys(const char *name, size_t key_size)
 {
 	__u8 key[64], next[64];
@@ -141,15 +151,10 @@ static void test_open_and_remove(void **state)
 {
 	struct datapath *datapath = open_datapath();
 	struct sample one;
-	uint32_t number;
 
 	(void)state;
-	assert_int_equal(datapath_configure(datapath,
-					    sample(&one, "mqtt", "0.0.0.0:1883",
-						   "10.0.0.0/8"),
-					    &number),
-			 0);
-	assert_int_equal(number, 1);
+	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
+	assert_int_equal(configure(datapath, &one.config), 1);
 	assert_pinned("connections");
 	assert_pinned("stats");
 	assert_pinned("links/sockops");
@@ -165,11 +170,10 @@ static void test_reconfigure(void **state)
 {
 	struct datapath *datapath = open_datapath();
 	struct sample one;
-	uint32_t number;
 
 	(void)state;
 	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
-	assert_int_equal(datapath_configure(datapath, &one.config, &number), 0);
+	configure(datapath, &one.config);
 	assert_int_equal(count_keys("endpoints", sizeof(struct rp_endpoint)),
 			 1);
 	assert_int_equal(count_keys("trusted", sizeof(struct rp_trusted)), 1);
@@ -177,16 +181,26 @@ static void test_reconfigure(void **state)
 			 RP_STAT_COUNT);
 
 	sample(&one, "amqp", "[::]:5672", "fd00::/8");
-	assert_int_equal(datapath_configure(datapath, &one.config, &number), 0);
+	configure(datapath, &one.config);
 	assert_int_equal(count_keys("endpoints", sizeof(struct rp_endpoint)),
 			 1);
+	/* Clients that TC has answered for it are still to be served. */
+	assert_int_equal(count_keys("listeners", sizeof(__u32)), 2);
+	assert_int_equal(count_keys("trusted", sizeof(struct rp_trusted)), 2);
+	datapath_prune(datapath);
 	assert_int_equal(count_keys("trusted", sizeof(struct rp_trusted)), 1);
 	assert_int_equal(count_keys("listeners", sizeof(__u32)), 1);
 	assert_int_equal(count_keys("stats", sizeof(struct rp_stat_key)),
 			 RP_STAT_COUNT);
 
+	/* Trust that is withdrawn from a listener that stays ends at once. */
+	sample(&one, "amqp", "[::]:5672", "fd01::/16");
+	configure(datapath, &one.config);
+	assert_int_equal(count_keys("trusted", sizeof(struct rp_trusted)), 1);
+
 	one.config.n_listeners = 0;
-	assert_int_equal(datapath_configure(datapath, &one.config, &number), 0);
+	configure(datapath, &one.config);
+	datapath_prune(datapath);
 	assert_int_equal(count_keys("endpoints", sizeof(struct rp_endpoint)),
 			 0);
 	assert_int_equal(count_keys("trusted", sizeof(struct rp_trusted)), 0);
@@ -209,6 +223,7 @@ static void test_take_over(void **state)
 	sample(&two[1], "amqp", "0.0.0.0:5672", "10.0.0.0/8");
 	listeners[0] = two[0].listener;
 	listeners[1] = two[1].listener;
+	datapath_number(datapath, &config, numbers);
 	assert_int_equal(datapath_configure(datapath, &config, numbers), 0);
 	assert_int_equal(datapath_record(datapath, 99, &record), 0);
 	datapath_close(datapath, false);
@@ -217,6 +232,7 @@ static void test_take_over(void **state)
 	datapath = open_datapath();
 	listeners[0] = two[1].listener;
 	listeners[1] = two[0].listener;
+	datapath_number(datapath, &config, again);
 	assert_int_equal(datapath_configure(datapath, &config, again), 0);
 	assert_int_equal(again[0], numbers[1]);
 	assert_int_equal(again[1], numbers[0]);
@@ -269,17 +285,16 @@ static void test_other_netns(void **state)
 {
 	struct datapath *datapath = open_datapath();
 	struct sample one;
-	uint32_t number;
 
 	(void)state;
 	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
-	assert_int_equal(datapath_configure(datapath, &one.config, &number), 0);
+	configure(datapath, &one.config);
 	datapath_close(datapath, false);
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	datapath = open_datapath();
 	if (features.tcx)
 		assert_true(open_pin("links/ingress_1") < 0);
-	assert_int_equal(datapath_configure(datapath, &one.config, &number), 0);
+	configure(datapath, &one.config);
 	if (features.tcx)
 		assert_pinned("links/ingress_1");
 	datapath_close(datapath, true);
@@ -291,12 +306,11 @@ static void test_attached_survive(void **state)
 	struct datapath *datapath = open_datapath();
 	struct attached attached = {0};
 	struct sample one;
-	uint32_t number;
 
 	(void)state;
 	sample(&one, "port-1883", "0.0.0.0:1883", "10.1.0.0/16");
 	one.listener.attached = true;
-	assert_int_equal(datapath_configure(datapath, &one.config, &number), 0);
+	configure(datapath, &one.config);
 	datapath_close(datapath, false);
 	datapath = open_datapath();
 	assert_int_equal(datapath_restore_attached(datapath, &attached), 0);
@@ -306,6 +320,13 @@ static void test_attached_survive(void **state)
 	assert_memory_equal(&attached.ports[0].trusted[0], &one.trusted,
 			    sizeof(one.trusted));
 	attached_clear(&attached);
+
+	one.config.n_listeners = 0;
+	configure(datapath, &one.config);
+	datapath_close(datapath, false);
+	datapath = open_datapath();
+	assert_int_equal(datapath_restore_attached(datapath, &attached), 0);
+	assert_int_equal(attached.n, 0);
 	datapath_close(datapath, true);
 }
 
@@ -315,14 +336,11 @@ static void test_without(void **state)
 	struct rp_connection record = {0};
 	struct attached attached = {0};
 	struct sample one;
-	uint32_t number = 0;
 
 	(void)state;
 	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
-	assert_int_equal(datapath_configure(NULL, &one.config, &number), 0);
-	assert_int_equal(number, 1);
-	assert_int_equal(datapath_offload(NULL, &one.listener),
-			 RP_OFFLOAD_OFF);
+	assert_int_equal(configure(NULL, &one.config), 1);
+	assert_int_equal(datapath_offload(NULL, &one.listener), RP_OFFLOAD_OFF);
 	assert_int_equal(datapath_record(NULL, 1, &record), 0);
 	assert_int_equal(datapath_announce(NULL, 1, &record), 0);
 	assert_int_equal(datapath_lookup(NULL, 1, &record), -ENOENT);

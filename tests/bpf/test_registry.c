@@ -220,6 +220,7 @@ static void check_not_shown(const char *header, size_t len, const char *client)
 
 	stream_send(fd, header, len);
 	handler = stream_accept(test.handler);
+	expect_stat(&test, RP_STAT_CONNECTIONS, 1);
 	assert_int_equal(getpeername(handler, (struct sockaddr *)&address,
 				     &address_len),
 			 0);

@@ -4,7 +4,7 @@ of a relaying listener, decided before the server has a socket."""
 
 import time
 
-from lib import header, inline, stream
+from lib import header, inline, packets, stream
 from lib.handler import greet
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
@@ -338,9 +338,7 @@ def test_untrusted_direct(env):
             for head in heads:
                 for data in (head, head + PAYLOAD):
                     refused += 1
-                    t=time.time()
                     stream.refused(env.stranger, (address, 1883), data)
-                    print(data, time.time()-t)
         running.wait_stat("echo", "untrusted_header", refused)
         equal([a.data for a in server.accepted[delivered:] if a.data], [], "forged bytes")
         trusted_works(env, server)
@@ -365,6 +363,61 @@ def test_untrusted_direct_in_pieces(env):
     equal([a.data for a in server.accepted if a.data], [], "bytes at the server")
     trusted_works(env, server)
     inline.nothing_left(running)
+
+
+@needs(INLINE, BPFTOOL)
+def test_untrusted_direct_late(env):
+    """Waiting longer than header_timeout does not make a header better."""
+    server = inline.Server.start(env, ("::", 1883))
+    running = inline.daemon(env, WILDCARD, untrusted="direct", header_timeout="500ms")
+    waiting = [env.stranger.connect((SERVER_SIDE, 1883)) for _ in range(2)]
+    time.sleep(2.5)  # some turns of the daemon's upkeep
+    waiting[0].sendall(GOOD + PAYLOAD)
+    equal(stream.ended_by(waiting[0]), ("reset", b""), "a late header")
+    stream.exchange(waiting[1], PAYLOAD)
+    for sock in waiting:
+        sock.close()
+    equal([a.data for a in server.accepted if a.data], [PAYLOAD], "bytes at the server")
+    inline.nothing_left(running)
+
+
+@needs(INLINE, BPFTOOL)
+def test_untrusted_direct_two_syns(env):
+    """A second SYN with another ISN does not make the first unwatched."""
+    server = inline.Server.start(env, ("::", 1883))
+    running = inline.daemon(env, WILDCARD, untrusted="direct")
+    wire = packets.Wire(env, ["10.66.0.99"], "side", env.stranger)
+    peer = packets.Peer(wire, ("10.66.0.99", 20001), (SERVER_SIDE, 1883))
+    peer.send_syn()
+    answer = peer.expect(packets.SYN | packets.ACK, "answer to a SYN")
+    packets.Peer(wire, peer.source, peer.destination, isn=2000000000).send_syn()
+    peer.take_syn_ack(answer)
+    peer.send(packets.ACK)
+    server.wait(1)
+    packets.Peer(wire, peer.source, peer.destination, isn=2100000000).send_syn()
+    peer.data(GOOD + PAYLOAD)
+    wait_for(lambda: server.accepted[0].ended, "the server to see the end")
+    equal((server.accepted[0].data, server.accepted[0].ended), (b"", "reset"), "at the server")
+    running.wait_stat("echo", "untrusted_header", 1)
+
+
+@needs(INLINE, BPFTOOL)
+def test_untrusted_direct_overlap(env):
+    """Nor does a segment that begins before the first byte, or behind it."""
+    server = inline.Server.start(env, ("::", 1883))
+    inline.daemon(env, WILDCARD, untrusted="direct")
+    wire = packets.Wire(env, ["10.66.0.99"], "side", env.stranger)
+    for number, before in enumerate((b"\0", b"\0\0"), 20001):
+        peer = packets.Peer(wire, ("10.66.0.99", number), (SERVER_SIDE, 1883))
+        peer.handshake()
+        peer.send(packets.ACK, GOOD[3:] + PAYLOAD, seq=peer.seq + 3)
+        peer.send(packets.ACK, before + GOOD + PAYLOAD, seq=peer.seq - len(before))
+        peer.send(packets.ACK, GOOD[:3])
+        peer.receive(0.1)
+        peer.reset()
+    wait_for(lambda: all(a.ended for a in server.accepted) and len(server.accepted) == 2,
+             "both to end")
+    equal([a.data for a in server.accepted], [b""] * 2, "bytes at the server")
 
 
 @needs(INLINE, BPFTOOL)

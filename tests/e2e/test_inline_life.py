@@ -12,7 +12,8 @@ from lib.handler import echo
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
 from lib.requirement import BPFTOOL, needs
-from lib.topology import (CLIENTS, CLIENTS6, LB, LB6, LB_FRONT, LB_FRONT6, SERVER, SERVER6)
+from lib.topology import (CLIENTS, CLIENTS6, LB, LB6, LB_FRONT, LB_FRONT6, SERVER, SERVER6,
+                          SERVER_SIDE)
 
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
@@ -260,15 +261,15 @@ def test_attach_with_configuration(env):
 
 @needs(INLINE, BPFTOOL)
 def test_attach_while_connections_come(env):
-    """Plain clients before and after, headers in between, nobody lost."""
-    server = inline.Server.start(env)
-    running = env.realpeerd("[global]\nproxy_protocol = enabled\n")
+    """Plain clients before, during and after: none of them is lost."""
+    server = inline.Server.start(env, ("0.0.0.0", 1883))
+    running = env.realpeerd("[global]\nuntrusted = direct\n")
     stop, wrong = threading.Event(), []
 
     def connect():
         while not stop.is_set():
             try:
-                with env.lb.connect(ADDRESS) as sock:
+                with env.stranger.connect((SERVER_SIDE, 1883)) as sock:
                     stream.exchange(sock, PAYLOAD)
             except (OSError, AssertionError) as error:
                 wrong.append(error)

@@ -286,6 +286,7 @@ static void listed(void **state)
 	for (int i = 0; i < N; i++)
 		pair(&clients[i], &handlers[i]);
 	clients[N] = tcp_connect(test.port);
+	expect_stat(&test, RP_STAT_CONNECTIONS, N);
 	server_connections(test.server, count_one, &n);
 	assert_int_equal(n, N);
 	assert_int_equal(server_active(test.server, RELAYED_LISTENER), N);
@@ -335,6 +336,7 @@ static void record(void **state)
 		    "\x02\x01\x15\xb3\0P\x05\0\x04id42",
 		    35);
 	handler = stream_accept(test.handler);
+	expect_stat(&test, RP_STAT_CONNECTIONS, 1);
 	server_connections(test.server, check_record, &port);
 	assert_int_equal(port, 0); /* it was called */
 	close(client);

@@ -109,6 +109,7 @@ class Haproxy(System):
 global
     nbthread 1
     maxconn {most_connections()}
+    maxpipes 64
 defaults
     mode tcp
     timeout connect 5s
@@ -146,6 +147,7 @@ stream {{
         allow {TRUSTED};
         deny all;
         proxy_pass 127.0.0.1:{BACKEND_PORT};
+        proxy_half_close on;
     }}
 }}
 """)

@@ -61,6 +61,19 @@ def mounted(kind):
     return None
 
 
+def mount_missing(directory):
+    """Mounts bpffs and cgroup2 where a bare container has none.
+
+    Returns what was mounted, for the end.
+    """
+    done = []
+    for kind, where in (("bpf", BPFFS_ROOT), ("cgroup2", directory)):
+        if mounted(kind) is None and subprocess.run(
+                ["mount", "-t", kind, kind, where], check=False).returncode == 0:
+            done.append(where)
+    return done
+
+
 def attach(path, target, attach_type):
     """Links a pinned program to a cgroup's fd or an interface's index.
 
