@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
-# demo.sh - an unmodified Mosquitto behind HAProxy, without realpeer and with
-# it, on real traffic in namespaces of its own. Needs root and what `make`
+# demo.sh - an unmodified Mosquitto behind HAProxy: without realpeer, with
+# realpeerd relaying, and inline, on real traffic in namespaces of its own. Needs root and what `make`
 # builds ($O, or build/). Leaves nothing behind; ends with OK or FAILED.
 #
 #	 client                 lb                    server
@@ -176,29 +176,12 @@ is_listening() { # NAMESPACE
 	in_netns "$1" ss -Hltn | grep -q ':1883 '
 }
 
-start_realpeerd() {
-	cat >"$work/realpeer.conf" <<-'CONFIG'
-	[global]
-	proxy_protocol = required
-	trusted        = 10.77.0.0/24, fd77::/64
-
-	[listener mqtt]
-	listen         = 10.77.0.2:1883
-	delivery       = relay
-	handler        = 127.0.0.1:2883
-	client_address = getpeername
-
-	[listener mqtt6]
-	listen         = [fd77::2]:1883
-	delivery       = relay
-	handler        = [::1]:2883
-	client_address = getpeername
-	CONFIG
+start_realpeerd() { # reads the configuration
+	cat >"$work/realpeer.conf"
 	show <"$work/realpeer.conf"
 	export REALPEER_BPFFS=/sys/fs/bpf/$prefix REALPEER_RUN=$work/run
 	start realpeerd server "$build/realpeerd" -c "$work/realpeer.conf"
 	until_true "realpeerd" "$build/realpeerctl" status
-	until_true "realpeerd's listeners" is_listening server
 }
 
 # Each client subscribes and stays; its own address and port are noted.
@@ -244,49 +227,108 @@ without_realpeer() {
 	stop
 }
 
-with_realpeer() {
-	title "2. The same with realpeer"
+relayed() {
+	title "2. realpeerd relays (Linux 6.1 and later)"
 	say "HAProxy says send-proxy-v2. The same Mosquitto, unmodified, listens on"
 	say "port 2883 of localhost; realpeerd takes its place, with this configuration:"
 	start_mosquitto '2883 127.0.0.1' '2883 ::1'
-	start_realpeerd
+	start_realpeerd <<-'CONFIG'
+	[global]
+	trusted        = 10.77.0.0/24, fd77::/64
+
+	[listener mqtt]
+	listen         = 10.77.0.2:1883
+	delivery       = relay
+	handler        = 127.0.0.1:2883
+	client_address = getpeername
+
+	[listener mqtt6]
+	listen         = [fd77::2]:1883
+	delivery       = relay
+	handler        = [::1]:2883
+	client_address = getpeername
+	CONFIG
+	until_true "realpeerd's listeners" is_listening server
 	start_haproxy send-proxy-v2
-	connect_clients after
-	say
-	say "The clients' own sockets, as their side sees them:"
-	show <"$work/after.sockets"
+	connect_clients relay
+	show_records relay
+	what_the_server_saw relay
+	stop_all
 }
 
-show_records() {
+# Does this kernel let TC create the server's sockets?
+can_inline() {
+	printf '[listener probe]\nlisten = 127.0.0.1:1883\noffload = accept\n' \
+		>"$work/probe.conf"
+	in_netns server "$build/realpeerd" -n -c "$work/probe.conf" \
+		>"$work/probe.txt" 2>&1
+}
+
+inline() {
+	title "3. Inline (Linux 6.9 and later): nothing between HAProxy and Mosquitto"
+	if ! can_inline; then
+		say "Not on this kernel:"
+		show <"$work/probe.txt"
+		return
+	fi
+	say "Mosquitto owns port 1883 again, as in 1. realpeerd has no listener at all:"
+	start_mosquitto '1883 10.77.0.2' '1883 fd77::2'
+	start_realpeerd <<-'CONFIG'
+	[global]
+	CONFIG
+	say "    # realpeerctl attach 1883 --trusted 10.77.0.0/24,fd77::/64"
+	"$build/realpeerctl" attach 1883 --trusted 10.77.0.0/24,fd77::/64 ||
+		fail "realpeerctl attach failed"
+	start_haproxy send-proxy-v2
+	connect_clients inline
+	show_records inline
+	say
+	say "The sockets of port 1883, and whose they are (ss -tnp): Mosquitto's, all of them."
+	in_netns server ss -Htnp sport = :1883 >"$work/ss"
+	show <"$work/ss"
+	if grep -q realpeerd "$work/ss"; then
+		fail "realpeerd is in the data path"
+	fi
+	[ "$(grep -c '"mosquitto"' "$work/ss")" -eq ${#clients[@]} ] ||
+		fail "these are not Mosquitto's sockets"
+	what_the_server_saw inline
+	stop_all
+}
+
+show_records() { # ROUND
 	local socket
-	title "3. realpeerctl connections"
+	say
+	say "The clients' own sockets, as their side sees them:"
+	show <"$work/$1.sockets"
+	say
+	say "    # realpeerctl connections"
 	"$build/realpeerctl" connections >"$work/connections" ||
 		fail "realpeerctl connections failed"
 	show <"$work/connections"
-
-	title "4. bpftool map dump pinned /sys/fs/bpf/$prefix/connections"
+	say
+	say "    # bpftool map dump pinned /sys/fs/bpf/$prefix/connections (some fields)"
 	bpftool map dump pinned "/sys/fs/bpf/$prefix/connections" >"$work/dump" ||
 		fail "bpftool cannot read the map"
 	grep -E '"(key|client|client_port|proxy_port|version|listener_name)":' \
 		"$work/dump" | sed 's/^  *//; /key/! s/^/    /; s/[0-9]$/&],/' | show
-	say "    (some of the fields)"
 	while IFS= read -r socket; do
 		grep -qF "\"client_port\": ${socket##*:}" "$work/dump" ||
 			fail "$socket is not in the map"
-	done <"$work/after.sockets"
+	done <"$work/$1.sockets"
 }
 
-what_the_server_saw() {
+what_the_server_saw() { # ROUND
 	local socket
-	title "5. What the server saw: Mosquitto's own log"
-	mosquitto_saw after | show
+	say
+	say "What the server saw: Mosquitto's own log"
+	mosquitto_saw "$1" | show
 	while IFS= read -r socket; do
-		mosquitto_saw after | grep -qF " from $socket as " ||
+		mosquitto_saw "$1" | grep -qF " from $socket as " ||
 			fail "$socket is not in Mosquitto's log"
-	done <"$work/after.sockets"
+	done <"$work/$1.sockets"
 }
 
-stop_everything() {
+stop_all() { # the clients, HAProxy, realpeerd, Mosquitto
 	disconnect_clients
 	stop
 	stop
@@ -300,8 +342,6 @@ work=$(mktemp -d /tmp/realpeer-demo.XXXXXX)
 mount_kernel_files
 make_namespaces
 without_realpeer
-with_realpeer
-show_records
-what_the_server_saw
-stop_everything
+relayed
+inline
 printf '\nOK: Mosquitto logged address and port of every real client\n'
