@@ -6,6 +6,7 @@
 # make check      every test (root); installs what it needs
 #                 = check-style check-unit check-bpf check-e2e
 # make check-vm   on other kernels and under a real systemd, in QEMU (root)
+# make bench      realpeer beside what is used instead, measured (root)
 # make install    with DESTDIR, PREFIX, SYSCONFDIR, SYSTEMDUNITDIR
 # make uninstall  takes away what install put there, configuration excepted
 # make deb        a Debian package in build/
@@ -65,6 +66,10 @@ E2E_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard tests/e2e/*.bpf.c))
 TEST_BPF_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bpf/*.bpf.c))
 TEST_SKEL := $(TEST_BPF_OBJ:%.bpf.o=%.skel.h)
 
+BENCH := $(addprefix $(O)/tests/bench/,load backend)
+BENCH_OBJ := $(filter-out $(BENCH:%=%.o),\
+	$(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.c)))
+
 all: $(MAINS:%=$(O)/%)
 
 # Every object comes after the skeletons; the .d files know who needs them.
@@ -101,7 +106,10 @@ $(O)/tests/%.o: tests/%.c Makefile | $(SKEL) $(TEST_SKEL)
 $(UNIT_TESTS) $(BPF_TESTS): %: %.o $(TEST_LIB) $(LIB)
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ -lcmocka $(LIBS)
 
-tests: $(UNIT_TESTS) $(BPF_TESTS)
+$(BENCH): %: %.o $(BENCH_OBJ)
+	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
+
+tests: $(UNIT_TESTS) $(BPF_TESTS) $(E2E_OBJ) $(BENCH)
 
 deps:
 	$(Q)scripts/install-deps.sh
@@ -126,14 +134,19 @@ check-unit: $(UNIT_TESTS)
 check-bpf: $(BPF_TESTS)
 	$(Q)tests/run-cmocka $^
 
-check-e2e: all $(E2E_OBJ)
+check-e2e: all $(E2E_OBJ) $(BENCH)
 	$(Q)O=$(abspath $(O)) tests/e2e/run
 
 $(O)/tests/vm/verifier: %: %.o
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
 
-check-vm: all $(BPF_TESTS) $(E2E_OBJ) $(O)/tests/vm/verifier
+check-vm:
+	$(Q)scripts/install-deps.sh build vm
+	$(Q)$(MAKE) --no-print-directory all tests $(O)/tests/vm/verifier
 	$(Q)O=$(abspath $(O)) tests/vm/run
+
+bench: all $(BENCH)
+	$(Q)O=$(abspath $(O)) tests/bench/run
 
 # $(call install,MODE,FILE,DIRECTORY)
 install = $(Q)install -D -m $(1) -t $(DESTDIR)$(3) $(2)
@@ -174,7 +187,7 @@ clean:
 	$(Q)rm -rf build
 
 .PHONY: all tests deps demo check check-style check-unit check-bpf check-e2e \
-	check-vm install uninstall deb clean
+	check-vm bench install uninstall deb clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 

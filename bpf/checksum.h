@@ -12,7 +12,7 @@
 #define CHECKSUM_CHUNK 512 /* most that bpf_csum_diff() took before 6.13 */
 #define SEGMENT_MAX    65536
 
-struct rp_pseudo { /* RFC 9293 section 3.1, RFC 8200 section 8.1 */
+struct rp_pseudo {	 /* RFC 9293 section 3.1, RFC 8200 section 8.1 */
 	__u8 source[16]; /* IPv4: 4 bytes and zeros */
 	__u8 destination[16];
 	__be32 len;

@@ -11,8 +11,20 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_helpers.h>
 
+/* include/linux/netdevice.h */
+enum netdev_priv_flags {
+	IFF_BRIDGE_PORT = 1 << 9,
+	IFF_OVS_DATAPATH = 1 << 10,
+	IFF_TEAM_PORT = 1 << 13,
+};
+
+struct net_device {
+	unsigned long priv_flags : 32;
+} __attribute__((preserve_access_index));
+
 /* include/linux/skbuff.h */
 struct sk_buff {
+	struct net_device *dev;
 	__u16 mac_len;
 	__u8 ip_summed : 2;
 } __attribute__((preserve_access_index));
@@ -46,6 +58,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	struct socket *sk_socket; /* NULL until accept() */
+	int sk_rcvbuf;
 } __attribute__((preserve_access_index));
 
 #define SOCK_DEAD 0 /* bit of skc_flags: after close() */

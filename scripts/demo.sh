@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # demo.sh - an unmodified Mosquitto behind HAProxy: without realpeer, with
-# realpeerd relaying, and inline, on real traffic in namespaces of its own. Needs root and what `make`
-# builds ($O, or build/). Leaves nothing behind; ends with OK or FAILED.
+# realpeerd relaying, and inline, on real traffic in namespaces of its own.
+# Needs root and what `make` builds ($O, or build/). Leaves nothing behind;
+# ends with OK or FAILED.
 #
 #	 client                 lb                    server
 #	 203.0.113.10 to .12 -- .1 HAProxy 10.77.0.1 -- .2 Mosquitto, realpeerd

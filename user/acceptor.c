@@ -26,7 +26,7 @@ static int watch_queue(struct acceptor *acceptor)
 			  events);
 }
 
-/* Out of something: waiting is all that helps, and spinning makes it worse. */
+/* Out of something, mostly: waiting may help, spinning makes it worse. */
 static void pause_accepting(struct acceptor *acceptor, int error)
 {
 	static struct log_limit limit = {.burst = 1};
@@ -70,11 +70,25 @@ static int accept_one(struct acceptor *acceptor)
 	return 0;
 }
 
-/* accept(2): errors of the connection, not of the listening socket. */
+/* accept(2): errors of one connection, not of the listening socket. */
 static bool is_passing(int error)
 {
-	return error != EAGAIN && error != EMFILE && error != ENFILE &&
-	       error != ENOBUFS && error != ENOMEM;
+	switch (error) {
+	case 0:
+	case ECONNABORTED:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+	case EINTR:
+	case ENETDOWN:
+	case ENETUNREACH:
+	case ENONET:
+	case ENOPROTOOPT:
+	case EOPNOTSUPP:
+	case EPERM:
+	case EPROTO:
+		return true;
+	}
+	return false;
 }
 
 /*
@@ -92,11 +106,11 @@ static void on_queue(struct watch *watch, uint32_t events)
 	(void)events;
 	while (taken < acceptor->burst) {
 		error = accept_one(acceptor);
-		if (error && !is_passing(error))
+		if (!is_passing(error))
 			break;
 		taken++;
 	}
-	if (error && error != EAGAIN && !is_passing(error)) {
+	if (error != EAGAIN && !is_passing(error)) {
 		pause_accepting(acceptor, error);
 		return;
 	}
@@ -154,7 +168,7 @@ void acceptor_stop(struct acceptor *acceptor)
 	/* They were told that somebody listens. */
 	do {
 		error = accept_one(acceptor);
-	} while ((error == 0 || is_passing(error)) && --turns > 0);
+	} while (is_passing(error) && --turns > 0);
 	timer_cancel(&acceptor->pause);
 	close(acceptor->watch.fd);
 	acceptor->watch.fd = -1;

@@ -244,11 +244,13 @@ int datapath_open(const struct datapath_features *features,
 	return 0;
 }
 
-static void remove_pins(struct datapath *datapath)
+void datapath_unpin(struct datapath *datapath)
 {
 	char links[PATH_MAX + sizeof("/links")];
 	struct bpf_map *map;
 
+	if (!datapath || !datapath->skeleton)
+		return;
 	datapath_detach(datapath);
 	bpf_object__for_each_map(map, datapath->skeleton->obj)
 	{
@@ -264,8 +266,8 @@ void datapath_close(struct datapath *datapath, bool remove)
 {
 	if (!datapath)
 		return;
-	if (remove && datapath->skeleton)
-		remove_pins(datapath);
+	if (remove)
+		datapath_unpin(datapath);
 	for (size_t i = 0; i < datapath->n_attachments; i++) {
 		if (datapath->attachments[i].link >= 0)
 			close(datapath->attachments[i].link);

@@ -44,6 +44,9 @@ void datapath_probe(struct datapath_features *ret);
 int datapath_open(const struct datapath_features *features,
 		  struct datapath **ret_datapath);
 
+/* Detaches and unpins everything; the maps can be used until the close. */
+void datapath_unpin(struct datapath *datapath);
+
 /*
  * Detaches and unpins everything when `remove`, else leaves pins and
  * programs in place for the next start. Frees; NULL is fine.

@@ -109,10 +109,10 @@ static long read_tcp_sysctl(const char *name, long otherwise)
 	return read_number(path, otherwise);
 }
 
-/* The window as tcp_select_initial_window() chooses it without a route's. */
-static void choose_window(struct rp_settings *settings)
+/* As tcp_select_initial_window() chooses it where no route says otherwise. */
+static void choose_wscale(struct rp_settings *settings)
 {
-	long least, usual = 131072, most = 6291456, core;
+	long least, usual, most = 6291456, core;
 	FILE *rmem = fopen("/proc/sys/net/ipv4/tcp_rmem", "re");
 
 	if (rmem) {
@@ -123,9 +123,8 @@ static void choose_window(struct rp_settings *settings)
 	core = read_number("/proc/sys/net/core/rmem_max", 212992);
 	if (most < core)
 		most = core;
-	while (settings->wscale < 14 && most > 65535L << settings->wscale)
+	while (settings->wscale < 14 && most >> (settings->wscale + 16))
 		settings->wscale++;
-	settings->window = usual / 2 < 65535 ? usual / 2 : 65535;
 }
 
 void datapath_read_sysctls(struct rp_settings *settings)
@@ -138,7 +137,7 @@ void datapath_read_sysctls(struct rp_settings *settings)
 		settings->options |= RP_OPTION_TIMESTAMPS;
 	if (read_tcp_sysctl("ecn", 2))
 		settings->options |= RP_OPTION_ECN;
-	choose_window(settings);
+	choose_wscale(settings);
 	settings->syncookies = read_tcp_sysctl("syncookies", 0) != 0;
 }
 

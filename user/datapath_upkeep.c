@@ -35,6 +35,12 @@ static uint64_t boot_ns(void)
 	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
 }
 
+/* The programs write on while a turn, with its one `now`, looks. */
+static uint64_t age(uint64_t since, uint64_t now)
+{
+	return now > since ? now - since : 0;
+}
+
 static void drop_orphans(struct datapath *datapath, uint64_t now)
 {
 	struct bpf_map *orphans = datapath->skeleton->maps.orphans;
@@ -47,7 +53,7 @@ static void drop_orphans(struct datapath *datapath, uint64_t now)
 					     sizeof(next));
 		if (bpf_map__lookup_elem(orphans, &cookie, sizeof(cookie),
 					 &since, sizeof(since), 0) ||
-		    now - since < RP_ORPHAN_NS)
+		    age(since, now) < RP_ORPHAN_NS)
 			continue;
 		datapath_forget(datapath, cookie);
 		bpf_map__delete_elem(orphans, &cookie, sizeof(cookie), 0);
@@ -173,7 +179,7 @@ static void on_overdue(struct datapath *datapath, const struct rp_tuple *tuple,
 	struct probe probe;
 
 	if (listener->mode == RP_MODE_REQUIRED ||
-	    now - handshake->since >= limit + PROBED_NS) {
+	    age(handshake->since, now) >= limit + PROBED_NS) {
 		bpf_map__delete_elem(datapath->skeleton->maps.handshakes, tuple,
 				     sizeof(*tuple), 0);
 		if (handshake->listener < RP_LISTENERS_MAX)
@@ -217,7 +223,7 @@ static void review_handshakes(struct datapath *datapath, uint64_t now)
 					 sizeof(handshake.listener), &listener,
 					 sizeof(listener), 0) ||
 		    handshake.stage != RP_STAGE_SYN_RECEIVED ||
-		    now - handshake.since <
+		    age(handshake.since, now) <
 			    listener.header_timeout * 1000000ULL)
 			continue;
 		on_overdue(datapath, &tuple, &handshake, &listener, now,

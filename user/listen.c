@@ -18,6 +18,17 @@ static int set(int fd, int level, int option)
 }
 
 /*
+ * What accepted sockets inherit, which saves a system call for each. A client
+ * that vanished is our business: the handler's keepalive only finds us.
+ */
+static int set_inherited(int fd)
+{
+	int error = set(fd, IPPROTO_TCP, TCP_NODELAY);
+
+	return error ? error : set(fd, SOL_SOCKET, SO_KEEPALIVE);
+}
+
+/*
  * The first socket binds without SO_REUSEPORT, which is what finds another
  * owner of the address, and gets it before the second one binds.
  */
@@ -39,9 +50,8 @@ static int bind_one(int fd, const struct address *address, bool v6only,
 		error = -errno;
 	if (!error && !share)
 		error = set(fd, SOL_SOCKET, SO_REUSEPORT);
-	/* Accepted sockets inherit it: a system call less for each. */
 	if (!error)
-		error = set(fd, IPPROTO_TCP, TCP_NODELAY);
+		error = set_inherited(fd);
 	if (!error && listen(fd, SOMAXCONN))
 		error = -errno;
 	return error;
@@ -75,7 +85,7 @@ int listen_adopt(int fd, int *ret_fds, size_t n)
 	/* It is one open file: the flag holds for all its descriptors. */
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return -errno;
-	error = set(fd, IPPROTO_TCP, TCP_NODELAY);
+	error = set_inherited(fd);
 	if (error)
 		return error;
 	for (size_t i = 0; i < n; i++) {

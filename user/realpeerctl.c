@@ -455,7 +455,8 @@ static void add_trusted(struct call *call, char *list)
 
 int main(int argc, char **argv)
 {
-	struct call call = {.argv = argv, .trusted = json_array()};
+	json_auto_t *trusted = json_array();
+	struct call call = {.argv = argv, .trusted = trusted};
 	int code;
 
 	/* Options stand anywhere; what is left are the verb and operands. */
@@ -487,7 +488,6 @@ int main(int argc, char **argv)
 	if (json_array_size(call.trusted) && strcmp(call.verb, "attach") != 0)
 		return usage_error("no --trusted for", call.verb);
 	code = run(&call);
-	json_decref(call.trusted);
 	if (fflush(stdout) != 0 || ferror(stdout))
 		return failed("stdout", strerror(errno));
 	return code;

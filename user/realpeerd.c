@@ -238,6 +238,8 @@ static void *drain_server(void *arg)
 static void stop(struct daemon *daemon)
 {
 	if (daemon->stopping) {
+		if (!daemon->keep_pins)
+			datapath_unpin(daemon->datapath);
 		log_notice("msg=\"stopped at once, connections are cut\"");
 		sd_notify(0, "STOPPING=1");
 		_exit(EXIT_SUCCESS);

@@ -277,11 +277,10 @@ struct rp_settings {
 	__u32 daemons; /* listening sockets in `handover` */
 	__u64 netns;   /* SO_NETNS_COOKIE of the daemon */
 	/* The sysctls net.ipv4.tcp_*, as a SYN-ACK of the stack says them. */
-	__u16 window;	 /* unscaled, of the SYN-ACK */
 	__u8 wscale;	 /* ours */
 	__u8 options;	 /* enum rp_tcp_option that are allowed */
 	__u8 syncookies; /* 0: the stack won't take our children */
-	__u8 pad[3];
+	__u8 pad[5];
 };
 
 _Static_assert(sizeof(struct rp_settings) == 24, "ABI");

@@ -206,6 +206,8 @@ static bool run(struct load *load, bool until_ready)
 		open_more(load);
 		if (until_ready && load->ready + load->done >= o->connections)
 			break;
+		if (load->done == o->connections) /* refused at once */
+			break;
 		if (!turn(load)) {
 			give_up(load);
 			return false;

@@ -77,15 +77,13 @@ def test_full_accept_queue(env):
     running = inline.daemon(env)
     counting = bpf.count_runs()
     env.at_end(lambda: os.close(counting))
-    with env.server.entered():
-        back = socket.if_nametoindex("back")
     clients = []
     for number in range(count):
         clients.append(env.lb.connect(ADDRESS))
         clients[-1].sendall(header.v2((CLIENTS[1], number + 1), (LB_FRONT, 1883))
                             + PAYLOAD + bytes([number]))
     wait_for(lambda: retransmitted(env) >= count, "segments to be sent again", 10)
-    runs = inline.program_runs(running, back)
+    runs = inline.program_runs(running, env.server, "back")
     check(runs < 30 * count, f"{runs} runs of the program for {count} connections")
     listening.settimeout(20)
     seen = set()

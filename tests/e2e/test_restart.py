@@ -102,9 +102,10 @@ def test_restart_with_other_listeners(env):
     daemon.configure(config.replace("listener old", "listener new").replace("1999", "1883"))
     daemon.start()
     works(env, daemon, handler)
-    names = [record["name"] for record in bpf.map_values(daemon.map_path("listeners"))]
-    equal(len(names), 1, f"entries of `listeners`: {names}")
-    check("new" in names[0], f"not the new one: {names}")
+
+    def names():
+        return [record["name"] for record in bpf.map_values(daemon.map_path("listeners"))]
+    wait_for(lambda: names() == ["new"], lambda: f"one entry of `listeners`, not {names()}")
 
 
 @needs(BPF, BPFTOOL)

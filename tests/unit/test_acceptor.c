@@ -7,6 +7,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,7 +17,9 @@
 
 #include <cmocka.h>
 
+#include "listen.h"
 #include "relayed.h"
+#include "worker.h"
 
 static struct relayed test;
 
@@ -116,6 +119,54 @@ static void gone_before_accept(void **state)
 		server_stat(test.server, test.number, RP_STAT_RESOURCE), 0);
 }
 
+static struct listener_config settings = {.mode = RP_MODE_REQUIRED};
+static struct config config = {
+	.references = 1,
+	.listeners = &settings,
+	.n_listeners = 1,
+};
+
+/* In the thread: nobody but acceptor_stop() can have taken them. */
+static void fill_and_stop(struct worker *worker, void *argument)
+{
+	struct listener *listener = NULL;
+	struct acceptor *acceptor;
+	int *clients = argument;
+	struct address address;
+	char text[64];
+	int fd;
+
+	snprintf(text, sizeof(text), "127.0.0.1:%u", port_free());
+	assert_int_equal(address_parse(text, &address), 0);
+	assert_int_equal(listen_open(&address, false, false, &fd, 1), 0);
+	assert_int_equal(listener_new(worker, &config, 0, 1, &listener), 0);
+	acceptor = acceptor_new(fd, false);
+	acceptor_serve(acceptor, listener);
+	for (int i = 0; i < 3; i++)
+		clients[i] = tcp_connect(ntohs(address.in.sin_port));
+	acceptor_stop(acceptor);
+	assert_int_equal(counters_read(&worker->counters, 1, RP_STAT_UNTRUSTED),
+			 3);
+	listener_unref(listener);
+	assert_int_equal(tcp_try_connect(ntohs(address.in.sin_port)), -1);
+}
+
+static void stop_empties_the_queue(void **state)
+{
+	struct worker *worker = NULL;
+	int clients[3];
+
+	(void)state;
+	assert_int_equal(worker_start(NULL, 0, &worker), 0);
+	worker_call(worker, fill_and_stop, clients);
+	worker_stop(worker);
+	assert_int_equal(config.references, 1);
+	for (int i = 0; i < 3; i++) {
+		expect_reset(clients[i]);
+		close(clients[i]);
+	}
+}
+
 static void not_started(void **state)
 {
 	uint16_t port;
@@ -134,6 +185,7 @@ int main(void)
 		TEST(a_burst),
 		TEST(no_descriptors),
 		TEST(gone_before_accept),
+		cmocka_unit_test(stop_empties_the_queue),
 		cmocka_unit_test(not_started),
 	};
 

@@ -469,6 +469,19 @@ static void closed_before_a_byte(void **state)
 	nobody_at_the_handler();
 }
 
+static void ends_in_order(void **state)
+{
+	int client = tcp_connect(test.port);
+
+	(void)state;
+	stream_text(client, "PROXY TCP4");
+	shutdown(client, SHUT_WR);
+	expect_end(client); /* not a reset: nobody did anything wrong */
+	close(client);
+	expect_stat(&test, RP_STAT_CLOSED_EARLY, 1);
+	nobody_at_the_handler();
+}
+
 /* Mode disabled: whatever it is, it is payload. */
 static void everything_is_payload(void **state)
 {
@@ -509,6 +522,8 @@ static void untrusted_header(void **state)
 		{V2, 0, V2_LEN},
 		{V2, 11, V2_LEN},
 		{V2_SIGNATURE "\xff", 0, 13},
+		{"PROXY ", 0, 6},
+		{V2_SIGNATURE, 0, 12},
 	};
 
 	(void)state;
@@ -607,6 +622,7 @@ int main(void)
 		TEST(enabled, plain_clients_in_two_pieces),
 		TEST(enabled, silent_client),
 		TEST(enabled, closed_before_a_byte),
+		TEST(required, ends_in_order),
 		TEST(disabled, everything_is_payload),
 		TEST(required, untrusted_is_reset),
 		TEST(enabled, untrusted_is_reset),

@@ -13,7 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -44,6 +45,36 @@ static int teardown(void **state)
 	expect_idle(&test);
 	relayed_stop(&test);
 	return 0;
+}
+
+/* The handler's socket is a unix one; what connections do is the same. */
+static int setup_unix(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	char text[128];
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	(void)state;
+	snprintf(address.sun_path, sizeof(address.sun_path),
+		 "/tmp/realpeer-test-%d.sock", getpid());
+	snprintf(text, sizeof(text), "handler = unix:%s", address.sun_path);
+	unlink(address.sun_path);
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)),
+			 0);
+	assert_int_equal(listen(fd, 100), 0);
+	relayed_start(&test, text);
+	close(test.handler);
+	test.handler = fd;
+	return 0;
+}
+
+static int teardown_unix(void **state)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/tmp/realpeer-test-%d.sock", getpid());
+	unlink(path);
+	return teardown(state);
 }
 
 static void pair(int *client, int *handler)
@@ -297,6 +328,41 @@ static void listed(void **state)
 	close(clients[N]);
 }
 
+struct crowd {
+	int clients[150], handlers[150];
+	unsigned int listed;
+};
+
+static void close_all(uint64_t cookie, const struct rp_connection *record,
+		      void *argument)
+{
+	struct crowd *crowd = argument;
+
+	(void)cookie;
+	(void)record;
+	if (crowd->listed++)
+		return;
+	for (int i = 0; i < 150; i++) {
+		close(crowd->clients[i]);
+		close(crowd->handlers[i]);
+	}
+	expect_idle(&test);
+}
+
+/* What is to be listed next goes away in between. */
+static void closed_while_listed(void **state)
+{
+	struct crowd crowd = {.listed = 0};
+
+	(void)state;
+	for (int i = 0; i < 150; i++)
+		pair(&crowd.clients[i], &crowd.handlers[i]);
+	expect_stat(&test, RP_STAT_CONNECTIONS, 150);
+	server_connections(test.server, close_all, &crowd);
+	assert_in_range(crowd.listed, 1, 149);
+	assert_int_equal(server_active(test.server, RELAYED_LISTENER), 0);
+}
+
 static void check_record(uint64_t cookie, const struct rp_connection *record,
 			 void *argument)
 {
@@ -394,14 +460,22 @@ static void many_short_ones(void **state)
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST_UNIX(f)                                           \
+	{                                                      \
+#f "_unix", f, setup_unix, teardown_unix, NULL \
+	}
 	const struct CMUnitTest tests[] = {
 		TEST(half_close),
 		TEST(resets),
 		TEST(answer_then_reset),
 		TEST(large),
+		TEST_UNIX(half_close),
+		TEST_UNIX(large),
 		TEST(stalled),
 		TEST(idle),
 		TEST(listed),
+		cmocka_unit_test_setup_teardown(closed_while_listed,
+						setup_one_thread, teardown),
 		TEST(record),
 		cmocka_unit_test_setup_teardown(fair, setup_one_thread,
 						teardown),

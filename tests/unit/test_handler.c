@@ -327,24 +327,34 @@ static void deaf_handler(void **state)
 	relayed_stop(&test);
 }
 
-/* Held bytes and what comes meanwhile arrive in order when it does answer. */
-static void slow_handler(void **state)
+/*
+ * Held bytes and what comes meanwhile arrive in order when it does answer;
+ * our header is not mixed up with what a client that is not trusted says.
+ */
+static void check_slow(const char *source, const char *header)
 {
 	uint16_t port;
 	int listener = deaf_listener(&port), client, handler;
-	char text[64], byte;
+	char text[128], byte;
 
-	(void)state;
 	snprintf(text, sizeof(text),
 		 "handler = 127.0.0.1:%u\n"
-		 "client_address = proxy-v1",
+		 "client_address = proxy-v1\n"
+		 "untrusted = direct",
 		 port);
 	relayed_start(&test, text);
-	client = tcp_connect(test.port);
-	stream_text(client, RELAYED_V1 "first, ");
+	client = tcp_connect_from(source, test.port);
+	stream_text(client, header);
+	stream_text(client, "first, ");
 	sleep_ms(50);
 	stream_text(client, "second");
 	shutdown(client, SHUT_WR);
+	if (!*header) {
+		snprintf(text, sizeof(text),
+			 "PROXY TCP4 %s 127.0.0.1 %u %u\r\n", source,
+			 local_port(client), test.port);
+		header = text;
+	}
 	/* Room for the next SYN, which comes after one second. */
 	for (;;) {
 		handler = stream_accept(listener);
@@ -353,13 +363,21 @@ static void slow_handler(void **state)
 			break;
 		close(handler);
 	}
-	expect_text(handler, RELAYED_V1 "first, second");
+	expect_text(handler, header);
+	expect_text(handler, "first, second");
 	expect_end(handler);
 	close(handler);
 	expect_end(client);
 	close(client);
 	close(listener);
 	relayed_stop(&test);
+}
+
+static void slow_handler(void **state)
+{
+	(void)state;
+	check_slow("127.0.0.1", RELAYED_V1);
+	check_slow("127.0.0.9", "");
 }
 
 /* No descriptor for the handler: the client is told, nothing hangs. */

@@ -496,6 +496,25 @@ static void drains_the_queue(void **state)
 	close(test.handler);
 }
 
+/* Are the sockets that listen on [::] of this port for IPv6 only? */
+static int v6only(uint16_t port)
+{
+	int only = -1;
+
+	for (int fd = 0; fd < 1024; fd++) {
+		struct sockaddr_in6 address;
+		socklen_t len = sizeof(address), int_len = sizeof(int);
+
+		if (getsockname(fd, (struct sockaddr *)&address, &len) == 0 &&
+		    address.sin6_family == AF_INET6 &&
+		    address.sin6_port == htons(port) &&
+		    IN6_IS_ADDR_UNSPECIFIED(&address.sin6_addr))
+			getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only,
+				   &int_len);
+	}
+	return only;
+}
+
 static void dual_stack(void **state)
 {
 	char text[128];
@@ -505,6 +524,7 @@ static void dual_stack(void **state)
 	(void)state;
 	snprintf(text, sizeof(text), "listen = [::]:%u\n", port);
 	relayed_start(&test, text);
+	assert_int_equal(v6only(port), 0);
 	check_works(port);
 	client = tcp_connect6(port);
 	stream_text(client, RELAYED_V1);
@@ -514,6 +534,7 @@ static void dual_stack(void **state)
 	snprintf(text, sizeof(text), "listen = [::]:%u, 0.0.0.0:%u\n", port,
 		 port);
 	relayed_start(&test, text);
+	assert_int_equal(v6only(port), 1);
 	check_works(port);
 	client = tcp_connect6(port);
 	stream_text(client, RELAYED_V1);

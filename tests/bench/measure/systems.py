@@ -165,6 +165,7 @@ SYSTEMS = [
     Realpeer("relay-off", "realpeer relay, off", "relay", "off"),
     Realpeer("relay-none", "realpeer relay, off, client not shown", "relay", "off", "none"),
     Haproxy("haproxy", "HAProxy"),
-    Haproxy("haproxy-splice", "HAProxy, splice", "    option splice-auto"),
+    Haproxy("haproxy-splice", "HAProxy, splice",
+            "    option splice-request\n    option splice-response"),
     Nginx("nginx", "NGINX stream"),
 ]

@@ -73,8 +73,8 @@ class Sizes:
         self.connections = int(10000 * factor)
         self.connections_v1 = int(5000 * factor)
         self.one = int(2000 * factor)
-        self.requests = int(80000 * factor)
-        self.bytes = int(500_000_000 * factor)  # of each of BULK connections
+        self.requests = int(60000 * factor)
+        self.bytes = int(250_000_000 * factor)  # of each of BULK connections
         self.idle = 10000 if factor == 1 else 3000
         self.rubbish = int(10000 * factor)
 

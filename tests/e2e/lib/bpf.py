@@ -97,9 +97,17 @@ def bpftool(*argv):
     return json.loads(result.stdout) if result.stdout.strip() else None
 
 
+def _went_meanwhile(entry):
+    """Was it deleted after bpftool had read its key?"""
+    value = entry["value"]
+    return isinstance(value, dict) and "error" in value
+
+
 def map_values(path):
     """The values of a pinned map, with the names that BTF gives."""
-    return [entry["formatted"]["value"] for entry in bpftool("map", "dump", "pinned", path)]
+    return [entry["formatted"]["value"]
+            for entry in bpftool("map", "dump", "pinned", path)
+            if not _went_meanwhile(entry)]
 
 
 def count_runs():

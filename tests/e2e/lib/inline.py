@@ -97,10 +97,23 @@ def mptcp_socket(namespace):
         return None
 
 
-def program_runs(running, interface_index):
-    """How often the program at an interface's ingress ran, while counting()."""
-    link = bpf.bpftool("link", "show", "pinned",
-                       running.map_path(f"links/ingress_{interface_index}"))
+def _ingress(running, namespace, interface):
+    with namespace.entered():
+        return running.map_path(f"links/ingress_{socket.if_nametoindex(interface)}")
+
+
+def is_attached(running, namespace, interface):
+    return os.path.exists(_ingress(running, namespace, interface))
+
+
+def detach(running, namespace, interface):
+    """As if the program were not there yet: only the pin holds its link."""
+    os.unlink(_ingress(running, namespace, interface))
+
+
+def program_runs(running, namespace, interface):
+    """How often the interface's program ran while bpf.count_runs() counted."""
+    link = bpf.bpftool("link", "show", "pinned", _ingress(running, namespace, interface))
     link = link[0] if isinstance(link, list) else link
     program = bpf.bpftool("prog", "show", "id", str(link["prog_id"]))
     return program.get("run_cnt", 0)

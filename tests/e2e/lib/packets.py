@@ -3,9 +3,13 @@
 silent: the addresses used belong to nobody, and the other side is told once
 where they are. So a test can send what no stack would."""
 
+import fcntl
 import ipaddress
+import os
+import select
 import socket
 import struct
+import threading
 import time
 
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
@@ -300,3 +304,38 @@ class Peer:
 
     def reset(self):
         self.send(RST | ACK)
+
+
+class Tunnel:
+    """A TUN device in each of two namespaces, joined by a thread: packets
+    without an Ethernet header, as of WireGuard or IPIP."""
+
+    TUNSETIFF, IFF_TUN_NO_PI = 0x400454CA, 0x1001
+
+    def __init__(self, env, namespaces, name="tunnel"):
+        self.fds = []
+        for namespace in namespaces:
+            with namespace.entered():
+                fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+                self.fds.append(fd)
+                fcntl.ioctl(fd, self.TUNSETIFF, struct.pack("16sH22x", name.encode(),
+                                                            self.IFF_TUN_NO_PI))
+        self.stopped = threading.Event()
+        self.thread = threading.Thread(target=self._carry, daemon=True)
+        self.thread.start()
+        env.at_end(self.destroy)
+
+    def _carry(self):
+        while not self.stopped.is_set():
+            for fd in select.select(self.fds, [], [], 0.1)[0]:
+                packet = os.read(fd, 65536)
+                try:
+                    os.write(self.fds[fd == self.fds[0]], packet)
+                except OSError:
+                    pass  # the other end is not up yet
+
+    def destroy(self):
+        self.stopped.set()
+        self.thread.join()
+        for fd in self.fds:
+            os.close(fd)

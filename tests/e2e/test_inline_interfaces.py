@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""delivery = inline on every kind of interface: VLAN, bridge, tunnel, loopback,
+one that comes later; and what is only forwarded."""
+
+import os
+
+from lib import header, inline, packets, stream
+from lib.inline import INLINE, PAYLOAD
+from lib.poll import check, equal, wait_for
+from lib.requirement import BPFTOOL, Requirement, Skip, needs, program
+from lib.topology import (CLIENTS, CLIENTS6, LB, LB_FRONT, LB_FRONT6, SERVER, SERVER6,
+                          STRANGER)
+
+ETHTOOL = program("ethtool")
+TUN = Requirement("TUN devices", lambda: os.path.exists("/dev/net/tun"))
+SOURCE, SOURCE6 = (CLIENTS[0], 40001), (CLIENTS6[0], 40001)
+HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
+HEADER6 = header.v1(SOURCE6, (LB_FRONT6, 1883))
+TRUSTED = "10.77.0.0/16, 10.78.0.0/24, fd77::/64, fd78::/64, 127.0.0.0/8, ::1"
+BIG = PAYLOAD + bytes(range(256)) * 1000
+
+# what the tests add: (lb's address, server's address), each with /24 and /64
+EXTRA, EXTRA6 = ("10.78.0.1", "10.78.0.2"), ("fd78::1", "fd78::2")
+
+
+def start(env, **settings):
+    server = inline.Server.start(env, ("::", 1883))
+    return server, inline.daemon(env, "[::]:1883", trusted=TRUSTED, **settings)
+
+
+def addresses(env, lb_interface, server_interface):
+    """EXTRA and EXTRA6 on two interfaces, which are set up."""
+    for number, (namespace, name) in enumerate(
+            ((env.lb, lb_interface), (env.server, server_interface))):
+        namespace.run("ip", "address", "add", f"{EXTRA[number]}/24", "dev", name)
+        namespace.run("ip", "address", "add", f"{EXTRA6[number]}/64", "dev", name, "nodad")
+        namespace.run("ip", "link", "set", name, "up")
+
+
+def works(env, server, running, targets=(EXTRA[1], EXTRA6[1]), namespace=None):
+    """Both families: small, large, and in pieces; nothing is left."""
+    before = running.stat("echo", "connections")
+    for address in targets:
+        head, source = (HEADER6, SOURCE6) if ":" in address else (HEADER, SOURCE)
+        want = source if ":" in source[0] else (f"::ffff:{source[0]}", source[1])
+        for pieces in ((head + PAYLOAD,), (head + BIG,), (head, BIG)):
+            count = len(server.accepted) + 1
+            with (namespace or env.lb).connect((address, 1883)) as sock:
+                stream.send_pieces(sock, pieces)
+                whole = b"".join(pieces)[len(head):]
+                equal(stream.receive_exactly(sock, len(whole)) == whole, True, "echo")
+                accepted = server.wait(count)
+                equal((accepted.from_accept, accepted.peer), (want, want), "client")
+    equal(running.stat("echo", "connections") - before, 3 * len(targets), "inline connections")
+    inline.nothing_left(running)
+
+
+def create(namespace, *argv):
+    """A kind of interface that this kernel may not have."""
+    if namespace.run("ip", "link", "add", *argv, check=False).returncode:
+        raise Skip(f"no such interface here: {' '.join(argv)}")
+
+
+@needs(INLINE, BPFTOOL)
+def test_loopback(env):
+    """A balancer on the same host: no checksum is ever computed there."""
+    server, running = start(env)
+    works(env, server, running, ("127.0.0.1", "::1", SERVER, SERVER6), env.server)
+
+
+@needs(INLINE, BPFTOOL)
+def test_two_interfaces(env):
+    """Each has the programs: what comes in by one leaves by the same."""
+    server, running = start(env)
+    works(env, server, running, (SERVER, SERVER6))
+    equal(running.stat("echo", "untrusted"), 0, "untrusted")
+    try:
+        env.stranger.connect(("10.66.0.2", 1883)).close()
+    except ConnectionRefusedError:
+        pass
+    equal(running.stat("echo", "untrusted"), 1, "untrusted, by the other interface")
+
+
+@needs(INLINE, BPFTOOL)
+def test_vlan(env):
+    """A VLAN device on top of the interface, there before the daemon or not."""
+    for before in (True, False):
+        if not before:
+            server, running = start(env)
+        for namespace in (env.lb, env.server):
+            create(namespace, "link", "back", "name", "back.10", "type", "vlan", "id", "10")
+        addresses(env, "back.10", "back.10")
+        if before:
+            server, running = start(env)
+        else:
+            attached(env, running, "back.10")
+        works(env, server, running)
+        works(env, server, running, (SERVER, SERVER6))
+        server.destroy()
+        equal(running.stop(), 0, "exit status")
+        env.lb.run("ip", "link", "delete", "back.10")
+        env.server.run("ip", "link", "delete", "back.10")
+
+
+def attached(env, running, name):
+    """Waits until the daemon has noticed a new interface."""
+    def there():
+        return inline.is_attached(running, env.server, name)
+    wait_for(there, f"the program at {name}")
+
+
+@needs(INLINE, BPFTOOL, ETHTOOL)
+def test_vlan_without_offload(env):
+    """Tags that stand in the frame, as from a device that leaves them there."""
+    for namespace in (env.lb, env.server):
+        namespace.run("ethtool", "-K", "back", "txvlan", "off", "rxvlan", "off")
+        create(namespace, "link", "back", "name", "back.10", "type", "vlan", "id", "10")
+    addresses(env, "back.10", "back.10")
+    server, running = start(env)
+    works(env, server, running)
+
+
+def bridge(env, address=None):
+    """The server's end of a veth is a port of a bridge that has the address."""
+    env.lb.run("ip", "link", "add", "port", "type", "veth", "peer", "name", "port", "netns",
+               env.server.name)
+    create(env.server, "br0", "type", "bridge")
+    env.server.run("ip", "link", "set", "port", "master", "br0", "up")
+    if address:
+        env.server.run("ip", "link", "set", "br0", "address", address)
+    addresses(env, "port", "br0")
+
+
+@needs(INLINE, BPFTOOL)
+def test_bridge(env):
+    bridge(env)
+    server, running = start(env)
+    works(env, server, running)
+
+
+@needs(INLINE, BPFTOOL)
+def test_bridge_with_own_address(env):
+    """Frames for another station until the bridge has seen them."""
+    bridge(env, "02:00:00:00:00:77")
+    server, running = start(env)
+    works(env, server, running)
+
+
+@needs(INLINE, BPFTOOL)
+def test_bridge_with_vlan(env):
+    bridge(env)
+    for namespace, name in ((env.lb, "port"), (env.server, "br0")):
+        namespace.run("ip", "address", "flush", "dev", name)
+        create(namespace, "link", name, "name", "tagged", "type", "vlan", "id", "20")
+    addresses(env, "tagged", "tagged")
+    server, running = start(env)
+    works(env, server, running)
+
+
+@needs(INLINE, BPFTOOL)
+def test_macvlan(env):
+    create(env.server, "mac0", "link", "back", "type", "macvlan", "mode", "bridge")
+    env.lb.run("ip", "link", "add", "mac0", "link", "back", "type", "macvlan", "mode", "bridge")
+    addresses(env, "mac0", "mac0")
+    server, running = start(env)
+    works(env, server, running)
+
+
+@needs(INLINE, BPFTOOL, TUN)
+def test_tunnel(env):
+    """Packets without an Ethernet header."""
+    packets.Tunnel(env, (env.lb, env.server))
+    addresses(env, "tunnel", "tunnel")
+    server, running = start(env)
+    works(env, server, running)
+    works(env, server, running, (SERVER, SERVER6))
+
+
+@needs(INLINE, BPFTOOL)
+def test_tunnel_of_ip(env):
+    for namespace, local, remote in ((env.lb, LB, SERVER), (env.server, SERVER, LB)):
+        create(namespace, "tunnel", "type", "ipip", "local", local, "remote", remote)
+    addresses(env, "tunnel", "tunnel")
+    server, running = start(env)
+    works(env, server, running, EXTRA[1:])
+
+
+@needs(INLINE, BPFTOOL)
+def test_interface_comes_later(env):
+    """And goes, and comes again; the others go on."""
+    server, running = start(env)
+    for _ in range(2):
+        env.lb.run("ip", "link", "add", "later", "type", "veth", "peer", "name", "later", "netns",
+                   env.server.name)
+        addresses(env, "later", "later")
+        attached(env, running, "later")
+        works(env, server, running)
+        env.lb.run("ip", "link", "delete", "later")
+        works(env, server, running, (SERVER, SERVER6))
+    equal(running.log_complaints(), [], "complaints in the log")
+
+
+@needs(INLINE, BPFTOOL)
+def test_before_the_program_is_there(env):
+    """A SYN by an interface that has no program yet: the daemon takes it."""
+    server, running = start(env)
+    env.server.run("ip", "link", "add", "later", "type", "veth", "peer", "name", "later", "netns",
+                   env.lb.name)
+    wait_for(lambda: env.server.run("ip", "link", "show", "later", check=False), "the link")
+    addresses(env, "later", "later")
+    attached(env, running, "later")
+    inline.detach(running, env.server, "later")
+    with env.lb.connect((EXTRA[1], 1883)) as sock:
+        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+        equal(server.wait(1).peer, (f"::ffff:{SOURCE[0]}", SOURCE[1]), "client")
+
+
+@needs(INLINE, BPFTOOL)
+def test_forwarded(env):
+    """A router leaves alone what is not for itself, though it listens to all."""
+    server, running = start(env)
+    other = inline.Server.start(env, (STRANGER, 1883), listening=env.stranger.listen(
+        (STRANGER, 1883)), first=HEADER)
+    other.verify = lambda: None  # it is another host's: it gets what was sent
+    for name in ("net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding"):
+        env.server.sysctl(name, 1)
+    env.lb.run("ip", "route", "add", "10.66.0.0/24", "via", SERVER)
+    env.stranger.run("ip", "route", "add", "10.77.0.0/24", "via", "10.66.0.2")
+    with env.lb.connect((STRANGER, 1883)) as sock:
+        stream.exchange(sock, HEADER + PAYLOAD)
+        equal(other.wait(1).peer, sock.getsockname(), "the other host's client")
+    equal(server.accepted, [], "connections of the router's own server")
+    works(env, server, running, (SERVER, SERVER6))
+
+
+@needs(INLINE, BPFTOOL, ETHTOOL)
+def test_offloads(env):
+    """Checksums, TSO and GRO by the device or by nobody."""
+    server, running = start(env)
+    for what in (("tx", "off"), ("rx", "off"), ("tso", "off"), ("gro", "on"), ("tx", "on"),
+                 ("gso", "off"), ("sg", "off")):
+        for namespace in (env.lb, env.server):
+            namespace.run("ethtool", "-K", "back", *what)
+        works(env, server, running, (SERVER, SERVER6))
+
+
+@needs(INLINE, BPFTOOL)
+def test_mtu(env):
+    for mtu in (1280, 9000, 65535):
+        for namespace in (env.lb, env.server):
+            namespace.run("ip", "link", "set", "back", "mtu", str(mtu))
+        server, running = start(env)
+        works(env, server, running, (SERVER, SERVER6))
+        server.destroy()
+        equal(running.stop(), 0, "exit status")
+
+
+@needs(INLINE, BPFTOOL)
+def test_other_station(env):
+    """A frame with somebody else's MAC address is nobody's SYN."""
+    server, running = start(env)
+    wire = packets.Wire(env, ["10.77.0.99"])
+    right = wire.server_mac
+    wire.server_mac = b"\x02\0\0\0\0\x99"
+    peer = packets.Peer(wire, ("10.77.0.99", 20001), (SERVER, 1883))
+    peer.send_syn()
+    peer.expect_nothing("a frame for another station")
+    equal(inline.map_size(running, "handshakes"), 0, "handshakes")
+    wire.server_mac = right
+    peer.handshake()
+    peer.data(HEADER + PAYLOAD)
+    equal(peer.read(len(PAYLOAD)), PAYLOAD, "echo")
+    check(server.wait(1).peer[0].endswith(SOURCE[0]), "client")
+    peer.reset()
