@@ -149,6 +149,7 @@ static void printed(void **state)
 		"kfunc\n"
 		"  warning         no trusted proxies, every connection is "
 		"reset\n"
+		"  warning         no server listens on the port yet\n"
 		"listener c\n"
 		"  listen          0.0.0.0:5\n"
 		"  proxy_protocol  disabled\n"
