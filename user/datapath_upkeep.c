@@ -170,6 +170,17 @@ static int send_probe(struct datapath *datapath, const struct rp_tuple *tuple,
 	return 0;
 }
 
+static void warn_no_probe(int error)
+{
+	static struct log_limit limit = {.burst = 1};
+	unsigned int suppressed;
+
+	if (log_limit_pass(&limit, &suppressed))
+		log_warning("msg=\"cannot probe a silent client, the server "
+			    "does not see it until it speaks\" error=\"%s\"",
+			    strerror(-error));
+}
+
 static void on_overdue(struct datapath *datapath, const struct rp_tuple *tuple,
 		       const struct rp_handshake *handshake,
 		       const struct rp_listener *listener, uint64_t now,
@@ -177,6 +188,7 @@ static void on_overdue(struct datapath *datapath, const struct rp_tuple *tuple,
 {
 	uint64_t limit = listener->header_timeout * 1000000ULL;
 	struct probe probe;
+	int error;
 
 	if (listener->mode == RP_MODE_REQUIRED ||
 	    age(handshake->since, now) >= limit + PROBED_NS) {
@@ -190,9 +202,9 @@ static void on_overdue(struct datapath *datapath, const struct rp_tuple *tuple,
 		return;
 	++*probes;
 	make_probe(tuple, handshake, now, &probe);
-	if (send_probe(datapath, tuple, &probe))
-		log_debug("msg=\"cannot probe a silent client\" error=\"%s\"",
-			  strerror(errno));
+	error = send_probe(datapath, tuple, &probe);
+	if (error)
+		warn_no_probe(error);
 }
 
 /*

@@ -157,15 +157,15 @@ static void check_peer(struct load *load, const struct client *client)
 static enum talk on_peer(struct load *load, struct client *client)
 {
 	bool again = client->ready;
+	uint64_t since = again ? client->asked : client->started;
 	int have = take_line(client);
 
 	if (have < 0)
 		return error_of(load, -have);
 	if (have == 0)
 		return TALK_ON;
+	samples_add(&load->samples, clock_ns() - since);
 	check_peer(load, client);
-	samples_add(&load->samples,
-		    clock_ns() - (again ? client->asked : client->started));
 	if (load->options->mode == MODE_CONNECT || again)
 		return TALK_DONE;
 	client->ready = true;

@@ -3,16 +3,31 @@
 one that comes later; and what is only forwarded."""
 
 import os
+import subprocess
 
 from lib import header, inline, packets, stream
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
-from lib.requirement import BPFTOOL, Requirement, Skip, needs, program
+from lib.requirement import BPFTOOL, Requirement, needs, program
 from lib.topology import (CLIENTS, CLIENTS6, LB, LB_FRONT, LB_FRONT6, SERVER, SERVER6,
                           STRANGER)
 
 ETHTOOL = program("ethtool")
 TUN = Requirement("TUN devices", lambda: os.path.exists("/dev/net/tun"))
+
+
+def device(kind, *rest):
+    """A type of network device that this kernel may be built without."""
+    def is_there():
+        add = ["unshare", "-n", "sh", "-c", "ip link add d0 type veth && "
+               "ip link add link d0 name d1 type " + " ".join((kind, *rest))]
+        return subprocess.run(add, capture_output=True, check=False).returncode == 0
+    return Requirement(f"network devices of type {kind}", is_there)
+
+
+VLAN = device("vlan", "id", "10")
+MACVLAN = device("macvlan")
+IPIP = device("ipip", "local", "127.0.0.1", "remote", "127.0.0.2")
 SOURCE, SOURCE6 = (CLIENTS[0], 40001), (CLIENTS6[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
 HEADER6 = header.v1(SOURCE6, (LB_FRONT6, 1883))
@@ -55,12 +70,6 @@ def works(env, server, running, targets=(EXTRA[1], EXTRA6[1]), namespace=None):
     inline.nothing_left(running)
 
 
-def create(namespace, *argv):
-    """A kind of interface that this kernel may not have."""
-    if namespace.run("ip", "link", "add", *argv, check=False).returncode:
-        raise Skip(f"no such interface here: {' '.join(argv)}")
-
-
 @needs(INLINE, BPFTOOL)
 def test_loopback(env):
     """A balancer on the same host: no checksum is ever computed there."""
@@ -81,14 +90,15 @@ def test_two_interfaces(env):
     equal(running.stat("echo", "untrusted"), 1, "untrusted, by the other interface")
 
 
-@needs(INLINE, BPFTOOL)
+@needs(INLINE, BPFTOOL, VLAN)
 def test_vlan(env):
     """A VLAN device on top of the interface, there before the daemon or not."""
     for before in (True, False):
         if not before:
             server, running = start(env)
         for namespace in (env.lb, env.server):
-            create(namespace, "link", "back", "name", "back.10", "type", "vlan", "id", "10")
+            namespace.run("ip", "link", "add", "link", "back", "name", "back.10",
+                          "type", "vlan", "id", "10")
         addresses(env, "back.10", "back.10")
         if before:
             server, running = start(env)
@@ -109,12 +119,13 @@ def attached(env, running, name):
     wait_for(there, f"the program at {name}")
 
 
-@needs(INLINE, BPFTOOL, ETHTOOL)
+@needs(INLINE, BPFTOOL, ETHTOOL, VLAN)
 def test_vlan_without_offload(env):
     """Tags that stand in the frame, as from a device that leaves them there."""
     for namespace in (env.lb, env.server):
         namespace.run("ethtool", "-K", "back", "txvlan", "off", "rxvlan", "off")
-        create(namespace, "link", "back", "name", "back.10", "type", "vlan", "id", "10")
+        namespace.run("ip", "link", "add", "link", "back", "name", "back.10",
+                      "type", "vlan", "id", "10")
     addresses(env, "back.10", "back.10")
     server, running = start(env)
     works(env, server, running)
@@ -124,7 +135,7 @@ def bridge(env, address=None):
     """The server's end of a veth is a port of a bridge that has the address."""
     env.lb.run("ip", "link", "add", "port", "type", "veth", "peer", "name", "port", "netns",
                env.server.name)
-    create(env.server, "br0", "type", "bridge")
+    env.server.run("ip", "link", "add", "br0", "type", "bridge")
     env.server.run("ip", "link", "set", "port", "master", "br0", "up")
     if address:
         env.server.run("ip", "link", "set", "br0", "address", address)
@@ -146,20 +157,21 @@ def test_bridge_with_own_address(env):
     works(env, server, running)
 
 
-@needs(INLINE, BPFTOOL)
+@needs(INLINE, BPFTOOL, VLAN)
 def test_bridge_with_vlan(env):
     bridge(env)
     for namespace, name in ((env.lb, "port"), (env.server, "br0")):
         namespace.run("ip", "address", "flush", "dev", name)
-        create(namespace, "link", name, "name", "tagged", "type", "vlan", "id", "20")
+        namespace.run("ip", "link", "add", "link", name, "name", "tagged",
+                      "type", "vlan", "id", "20")
     addresses(env, "tagged", "tagged")
     server, running = start(env)
     works(env, server, running)
 
 
-@needs(INLINE, BPFTOOL)
+@needs(INLINE, BPFTOOL, MACVLAN)
 def test_macvlan(env):
-    create(env.server, "mac0", "link", "back", "type", "macvlan", "mode", "bridge")
+    env.server.run("ip", "link", "add", "mac0", "link", "back", "type", "macvlan", "mode", "bridge")
     env.lb.run("ip", "link", "add", "mac0", "link", "back", "type", "macvlan", "mode", "bridge")
     addresses(env, "mac0", "mac0")
     server, running = start(env)
@@ -176,10 +188,11 @@ def test_tunnel(env):
     works(env, server, running, (SERVER, SERVER6))
 
 
-@needs(INLINE, BPFTOOL)
+@needs(INLINE, BPFTOOL, IPIP)
 def test_tunnel_of_ip(env):
     for namespace, local, remote in ((env.lb, LB, SERVER), (env.server, SERVER, LB)):
-        create(namespace, "tunnel", "type", "ipip", "local", local, "remote", remote)
+        namespace.run("ip", "link", "add", "tunnel", "type", "ipip", "local", local,
+                      "remote", remote)
     addresses(env, "tunnel", "tunnel")
     server, running = start(env)
     works(env, server, running, EXTRA[1:])

@@ -72,7 +72,7 @@ def each_reuse(env, rounds, killed, **settings):
 @needs(INLINE, BPFTOOL)
 def test_time_wait(env):
     """Through the safety net and the daemon."""
-    each_reuse(env, 500, False)
+    each_reuse(env, 1000, False)
 
 
 @needs(INLINE, BPFTOOL)

@@ -245,7 +245,9 @@ def amqp_connect(sock):
     amqp_expect(sock, 10, 41)  # open-ok
 
 
-def rabbitmq(env):
+@needs(INLINE, BPFTOOL, HAPROXY, NGINX, RABBITMQ)
+def test_rabbitmq(env):
+    """AMQP and STOMP on one node; starting it takes most of the time."""
     server = RabbitMQ(env)
     listed = set()
 
@@ -269,12 +271,6 @@ def rabbitmq(env):
         if process.name in ("haproxy", "nginx"):
             process.stop()
     each_client(env, wildcard(env, 61613), 61613, stomp)
-
-
-@needs(INLINE, BPFTOOL, HAPROXY, NGINX, RABBITMQ)
-def test_rabbitmq(env):
-    """AMQP and STOMP on one node; starting it takes most of the time."""
-    rabbitmq(env)
 
 
 test_rabbitmq.limit = 120

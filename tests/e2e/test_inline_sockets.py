@@ -70,11 +70,12 @@ def test_restarted_server(env):
 
 @needs(INLINE, BPFTOOL)
 def test_full_accept_queue(env):
-    """Nothing is lost while the server does not accept, and nothing loops."""
+    """Nothing is lost while the server does not accept, longer than
+    header_timeout, and nothing loops."""
     count = 8
-    listening = env.server.listen(ADDRESS, backlog=0)
+    listening = env.server.listen(ADDRESS, backlog=3)  # room for four
     env.at_end(listening.close)
-    running = inline.daemon(env)
+    running = inline.daemon(env, header_timeout="500ms")
     counting = bpf.count_runs()
     env.at_end(lambda: os.close(counting))
     clients = []
@@ -82,7 +83,8 @@ def test_full_accept_queue(env):
         clients.append(env.lb.connect(ADDRESS))
         clients[-1].sendall(header.v2((CLIENTS[1], number + 1), (LB_FRONT, 1883))
                             + PAYLOAD + bytes([number]))
-    wait_for(lambda: retransmitted(env) >= count, "segments to be sent again", 10)
+    # after 0.2, 0.4, 0.8 s more
+    wait_for(lambda: retransmitted(env) >= 3 * (count - 4), "segments to be sent again", 10)
     runs = inline.program_runs(running, env.server, "back")
     check(runs < 30 * count, f"{runs} runs of the program for {count} connections")
     listening.settimeout(20)
@@ -98,6 +100,7 @@ def test_full_accept_queue(env):
         sock.close()
     inline.nothing_left(running)
     equal(running.stat("echo", "connections"), count, "connections")
+    equal(running.stat("echo", "timeout"), 0, "timeout")
 
 
 def retransmitted(env):

@@ -126,7 +126,9 @@ def _markdown(result, systems):
         f"{result['cpus']} CPUs. One worker of each system on core {cores['proxy']}; load and "
         f"server share core {cores['load']}. \"All CPU\" is load, server, proxy and softirq "
         "threads together, so work that is done inside the kernel on somebody else's behalf "
-        f"is in it. Took {result['minutes']:.0f} minutes.", "",
+        "is in it. The relays show the client (`client_address = getpeername`) but for "
+        f"\"none\", which is what HAProxy and NGINX do here. Took {result['minutes']:.0f} "
+        "minutes.", "",
         _noise(result), "", *_table(result, systems), "", "## Targets", "",
         "Medians of the rounds' ratios.", "", *_targets(result), "",
         "![Systems side by side](bench.svg)", ""]

@@ -43,9 +43,10 @@ class System:
         return f"127.0.0.1:{self.port}"
 
     def header_arguments(self, kind="v2"):
-        if not self.header:
-            return ["-H", "none"]
-        return ["-H", kind] + (["--check"] if self.shows_client else [])
+        return ["-H", kind if self.header else "none"]
+
+    def check_arguments(self):
+        return ["--check"] if self.shows_client else []
 
 
 class Direct(System):
@@ -163,7 +164,7 @@ SYSTEMS = [
     Realpeer("relay-accept", "realpeer relay, accept", "relay", "accept"),
     Realpeer("relay-peek", "realpeer relay, peek", "relay", "peek"),
     Realpeer("relay-off", "realpeer relay, off", "relay", "off"),
-    Realpeer("relay-none", "realpeer relay, off, client not shown", "relay", "off", "none"),
+    Realpeer("relay-none", "realpeer relay, off, none", "relay", "off", "none"),
     Haproxy("haproxy", "HAProxy"),
     Haproxy("haproxy-splice", "HAProxy, splice",
             "    option splice-request\n    option splice-response"),
