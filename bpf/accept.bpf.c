@@ -347,14 +347,15 @@ int rp_ingress_accept(struct __sk_buff *skb)
 	struct rp_handshake *handshake;
 	struct rp_workspace *memory;
 	struct rp_listener *listener;
+	struct rp_settings *now;
 	__u32 zero = 0;
 
 	if (!rp_read_packet(skb, rp_kernel_skb(skb)->mac_len, &packet))
 		return TC_ACT_UNSPEC;
-	memory = bpf_map_lookup_elem(&workspace, &zero);
-	if (!memory)
-		return TC_ACT_UNSPEC;
 	if (packet.tcp.syn) {
+		memory = bpf_map_lookup_elem(&workspace, &zero);
+		if (!memory)
+			return TC_ACT_UNSPEC;
 		listener = rp_find_listener(&packet.tuple, &memory->number);
 		if (packet.tcp.ack || packet.tcp.rst || packet.tcp.fin ||
 		    !listener || listener->offload != RP_OFFLOAD_ACCEPT ||
@@ -366,9 +367,14 @@ int rp_ingress_accept(struct __sk_buff *skb)
 	}
 	handshake = bpf_map_lookup_elem(&handshakes, &packet.tuple);
 	if (!handshake) {
-		rp_peek(skb, &packet);
+		now = rp_settings_now();
+		if (now && now->peeks)
+			rp_peek(skb, &packet);
 		return TC_ACT_UNSPEC;
 	}
+	memory = bpf_map_lookup_elem(&workspace, &zero);
+	if (!memory)
+		return TC_ACT_UNSPEC;
 	if (rp_is_port(skb) || !rp_is_intact(skb, &packet, &memory->summing))
 		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
 	memory->packet = packet;

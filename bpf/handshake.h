@@ -13,6 +13,8 @@
 #define MSS_LEAST_V6 1220
 #define MSS_MOST     65495
 
+#define LOOPBACK_IFINDEX 1
+
 #define AF_INET	 2
 #define AF_INET6 10
 
@@ -323,6 +325,8 @@ static __always_inline int rp_is_local(struct __sk_buff *skb,
 	struct bpf_fib_lookup route = {.ifindex = skb->ifindex};
 	long found;
 
+	if (skb->ifindex == LOOPBACK_IFINDEX)
+		return 1;
 	if (rp_is_v4(packet->tuple.peer)) {
 		route.family = AF_INET;
 		__builtin_memcpy(&route.ipv4_src, packet->tuple.peer + 12, 4);

@@ -237,7 +237,15 @@ static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct rp_tuple tuple, handler_side;
+	struct rp_connection *record;
 
+	record = bpf_map_lookup_elem(&connections, &cookie);
+	if (record && record->offload == RP_OFFLOAD_ACCEPT && record->shown) {
+		/* Inline: nothing else knows of it. */
+		if (!rp_is_queued(ctx) || !rp_keep_orphan(cookie))
+			bpf_map_delete_elem(&connections, &cookie);
+		return;
+	}
 	if (!rp_read_tuple(ctx, &tuple))
 		return;
 	bpf_map_delete_elem(&awaiting, &tuple);

@@ -43,6 +43,7 @@ struct datapath {
 	bool wakes_silent;	     /* some inline listener is `enabled` */
 	int raw[2];		     /* for probes, IPv4 and IPv6, owned */
 	struct tables *tables;	     /* what the maps say, owned */
+	bool peeks;		     /* some listener has offload peek */
 	bool prune_due;		     /* see datapath_prune() */
 	uint64_t prune_at;	     /* ns of CLOCK_BOOTTIME, 0: unset */
 	struct rp_tuple review_next; /* where upkeep goes on */

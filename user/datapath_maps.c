@@ -148,6 +148,7 @@ int datapath_refresh(struct datapath *datapath)
 
 	now.netns = datapath->netns;
 	now.daemons = datapath->n_handover;
+	now.peeks = datapath->peeks;
 	datapath_read_sysctls(&now);
 	if (bpf_map__lookup_elem(datapath->skeleton->maps.settings, &zero,
 				 sizeof(zero), &old, sizeof(old), 0) == 0 &&
@@ -599,9 +600,14 @@ int datapath_configure(struct datapath *datapath, const struct config *config,
 	datapath_free_tables(datapath->tables);
 	datapath->tables = tables;
 	datapath->wakes_silent = false;
-	for (size_t i = 0; i < config->n_listeners; i++)
-		datapath->wakes_silent |=
-			config->listeners[i].mode == RP_MODE_ENABLED;
+	datapath->peeks = false;
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		const struct listener_config *listener = &config->listeners[i];
+
+		datapath->wakes_silent |= listener->mode == RP_MODE_ENABLED;
+		datapath->peeks |=
+			datapath_offload(datapath, listener) == RP_OFFLOAD_PEEK;
+	}
 	error = put_in_force(datapath, numbers);
 	if (!error && first)
 		datapath_prune(datapath);

@@ -280,7 +280,8 @@ struct rp_settings {
 	__u8 wscale;	 /* ours */
 	__u8 options;	 /* enum rp_tcp_option that are allowed */
 	__u8 syncookies; /* 0: the stack won't take our children */
-	__u8 pad[5];
+	__u8 peeks;	 /* 1: some listener has offload peek */
+	__u8 pad[4];
 };
 
 _Static_assert(sizeof(struct rp_settings) == 24, "ABI");

@@ -95,6 +95,7 @@ def bars(result, systems):
 
 
 GROWTH_HEIGHT = 190
+LABEL_ROOM = 40
 
 
 class _Axes:
@@ -119,8 +120,11 @@ class _Axes:
             value = self.highest * part / 4
             self.drawing.line([(self.left, self.y(value)), (self.right, self.y(value))], PALE)
             self.drawing.text(self.left - 4, self.y(value) + 4, f"{value:.0f}", 10, "end")
+        free = self.left - LABEL_ROOM
         for point in points:
-            self.drawing.text(self.x(point), self.bottom + 14, f"{point:,}", 10, "middle")
+            if self.x(point) - free >= LABEL_ROOM:
+                free = self.x(point)
+                self.drawing.text(free, self.bottom + 14, f"{point:,}", 10, "middle")
 
 
 def _lines(drawing, title, lines, x, y, width):
