@@ -154,6 +154,13 @@ int datapath_refresh(struct datapath *datapath)
 				 sizeof(zero), &old, sizeof(old), 0) == 0 &&
 	    memcmp(&old, &now, sizeof(now)) == 0)
 		return 0;
+	if (datapath->features.offload == RP_OFFLOAD_ACCEPT && old.abi &&
+	    old.syncookies != now.syncookies)
+		log_warning("msg=\"net.ipv4.tcp_syncookies is %s\"",
+			    now.syncookies
+				    ? "on again: inline as before"
+				    : "0: the kernel takes no connection "
+				      "from TC, so the daemon relays");
 	return bpf_map__update_elem(datapath->skeleton->maps.settings, &zero,
 				    sizeof(zero), &now, sizeof(now), BPF_ANY);
 }

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -190,6 +191,20 @@ static void start_watchdog(struct daemon *daemon)
 	daemon->watchdog_next = now_ms();
 }
 
+/* Each relayed connection takes two: as many as we may have. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+		log_warning("msg=\"cannot raise the limit of descriptors\" "
+			    "error=\"%s\"",
+			    strerror(errno));
+}
+
 /* Everything that can fail; what was started is stopped by finish(). */
 static int start(struct daemon *daemon)
 {
@@ -199,6 +214,7 @@ static int start(struct daemon *daemon)
 	if (r < 0)
 		return r;
 	daemon_apply_log_level(daemon);
+	raise_descriptor_limit();
 	r = block_signals(daemon);
 	if (r == 0)
 		r = daemon_open_control(daemon);

@@ -71,6 +71,26 @@ def test_no_syncookies(env):
 
 
 @needs(INLINE, BPFTOOL)
+def test_syncookies_switched_off(env):
+    """While the daemon runs: it relays until they are on again."""
+    server = inline.Server.start(env)
+    running = inline.daemon(env)
+    for count, (value, delivery) in enumerate(((1, "inline"), (0, "relay"), (1, "inline")), 1):
+        before = bpf.map_values(running.map_path("settings"))
+        env.server.sysctl("net.ipv4.tcp_syncookies", value)
+        if count > 1:
+            wait_for(lambda: bpf.map_values(running.map_path("settings")) != before,  # noqa: B023
+                     f"the daemon to see that tcp_syncookies is {value}")
+        with env.lb.connect(ADDRESS) as sock:
+            stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+            equal(server.wait(count).peer, SOURCE, "client")
+            records = running.connections()
+            equal([record["delivery"] for record in records], [delivery], "delivery")
+    says(running.log(), "tcp_syncookies is 0", "on again")
+    inline.nothing_left(running)
+
+
+@needs(INLINE, BPFTOOL)
 def test_syncookies_always(env):
     """tcp_syncookies = 2 is no hindrance."""
     env.server.sysctl("net.ipv4.tcp_syncookies", 2)
