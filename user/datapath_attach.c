@@ -256,28 +256,6 @@ static void interface_link_name(unsigned int ifindex, char name[32])
 	snprintf(name, 32, "ingress_%u", ifindex);
 }
 
-void datapath_drop_stale(struct datapath *datapath, bool all)
-{
-	char path[PATH_MAX], name[IF_NAMESIZE];
-	unsigned int ifindex;
-	struct dirent *entry;
-	DIR *links;
-
-	if (link_path(datapath, "", path))
-		return;
-	links = opendir(path);
-	if (!links)
-		return;
-	if (all)
-		link_drop(datapath, "lookup");
-	while ((entry = readdir(links))) {
-		if (sscanf(entry->d_name, "ingress_%u", &ifindex) == 1 &&
-		    (all || !if_indextoname(ifindex, name)))
-			link_drop(datapath, entry->d_name);
-	}
-	closedir(links);
-}
-
 static int interface_attach(struct datapath *datapath, unsigned int ifindex)
 {
 	int program = bpf_program__fd(datapath_ingress(
@@ -413,8 +391,12 @@ int datapath_attach_interfaces(struct datapath *datapath)
 	for (size_t i = 0; names[i].if_index; i++) {
 		int error;
 
-		if (!is_wanted(datapath, names[i].if_name, addresses))
+		if (!is_wanted(datapath, names[i].if_name, addresses)) {
+			/* Left by a daemon that was killed, perhaps. */
+			if (!datapath->features.tcx)
+				filter_detach(names[i].if_index);
 			continue;
+		}
 		error = interface_keep(datapath, names[i].if_index);
 		if (error)
 			log_error("msg=\"cannot attach to the interface\" "
@@ -435,12 +417,35 @@ int datapath_attach_interfaces(struct datapath *datapath)
 	return result;
 }
 
+void datapath_drop_stale(struct datapath *datapath, bool all)
+{
+	char path[PATH_MAX];
+	unsigned int ifindex;
+	struct dirent *entry;
+	DIR *links;
+
+	if (link_path(datapath, "", path))
+		return;
+	links = opendir(path);
+	if (!links)
+		return;
+	if (all)
+		link_drop(datapath, "lookup");
+	while ((entry = readdir(links))) {
+		if (sscanf(entry->d_name, "ingress_%u", &ifindex) == 1 &&
+		    (all || !find_attachment(datapath, ifindex)))
+			link_drop(datapath, entry->d_name);
+	}
+	closedir(links);
+}
+
 void datapath_detach(struct datapath *datapath)
 {
 	while (datapath->n_attachments)
 		interface_detach(
 			datapath,
 			&datapath->attachments[--datapath->n_attachments]);
+	datapath_drop_stale(datapath, true);
 	for (size_t i = 0; i < N_HOOKS; i++)
 		link_drop(datapath, hooks[i].name);
 }

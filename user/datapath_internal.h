@@ -96,8 +96,8 @@ int cgroup_open_root(void);
 int datapath_attach_hooks(struct datapath *datapath);
 
 /*
- * Removes pinned links of interfaces that are gone; with `all`, of every
- * interface and of the network namespace, since the pins are of another one.
+ * Removes pinned links that another daemon left on interfaces that we are not
+ * attached to; with `all`, on every interface and the network namespace.
  */
 void datapath_drop_stale(struct datapath *datapath, bool all);
 

@@ -83,8 +83,8 @@ int datapath_settle(struct datapath *datapath)
 			  datapath_last_warning());
 		return error;
 	}
-	datapath_drop_stale(datapath,
-			    old.netns && old.netns != datapath->netns);
+	if (old.netns && old.netns != datapath->netns)
+		datapath_drop_stale(datapath, true);
 	return datapath_refresh(datapath);
 }
 
@@ -557,7 +557,10 @@ static int put_in_force(struct datapath *datapath, const uint32_t *numbers)
 	datapath->n_addresses = 0;
 	datapath->any_address = false;
 	error = add_addresses(datapath, &datapath->tables->endpoints);
-	return error ? error : attach(datapath);
+	if (!error)
+		error = attach(datapath);
+	datapath_drop_stale(datapath, false);
+	return error;
 }
 
 /* By a listener that is gone, but whose clients are still to be served? */

@@ -328,6 +328,29 @@ static void test_attached_survive(void **state)
 	assert_int_equal(datapath_restore_attached(datapath, &attached), 0);
 	assert_int_equal(attached.n, 0);
 	datapath_close(datapath, true);
+	assert_gone();
+}
+
+/* A program on an interface that no listener uses any more. */
+static void test_left_behind(void **state)
+{
+	struct datapath *datapath = open_datapath();
+	struct sample one;
+
+	(void)state;
+	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
+	configure(datapath, &one.config);
+	datapath_close(datapath, false);
+	if (features.tcx)
+		assert_pinned("links/ingress_1");
+
+	datapath = open_datapath();
+	one.config.n_listeners = 0;
+	configure(datapath, &one.config);
+	if (features.tcx)
+		assert_true(open_pin("links/ingress_1") < 0);
+	datapath_close(datapath, true);
+	assert_gone();
 }
 
 /* Every call is safe where there is no kernel part. */
@@ -391,6 +414,7 @@ int main(void)
 		cmocka_unit_test(test_one_daemon),
 		cmocka_unit_test(test_other_netns),
 		cmocka_unit_test(test_attached_survive),
+		cmocka_unit_test(test_left_behind),
 		cmocka_unit_test(test_without),
 		cmocka_unit_test(test_choice),
 	};
