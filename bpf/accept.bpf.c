@@ -12,9 +12,10 @@
  *	   else		   RST; rp_refuse()
  *
  * sockops deletes the handshake when the socket exists; from then on the
- * connection's packets pass here after two map look-ups.
+ * connection's packets pass here after a look at port and sequence number.
  */
 #include <linux/bpf.h>
+#include <linux/errno.h>
 #include <linux/pkt_cls.h>
 #include <linux/types.h>
 #include <bpf/bpf_endian.h>
@@ -55,24 +56,13 @@ static __always_inline int rp_assign(struct __sk_buff *skb,
 				       sizeof(attrs));
 }
 
-static __always_inline int rp_wait_for_socket(struct rp_workspace *memory,
-					      struct rp_pending *record,
-					      __u32 seq,
-					      enum rp_pending_kind kind)
-{
-	record->seq = seq;
-	record->kind = kind;
-	return bpf_map_update_elem(&pending, &memory->packet.tuple, record,
-				   BPF_ANY);
-}
-
 /*
  * The daemon gets the connection from its first byte on. It finishes what
  * could not be decided here, and relays to the same server.
  */
 static __always_inline int rp_hand_over(struct __sk_buff *skb,
 					struct rp_workspace *memory,
-					struct rp_scratch *input)
+					struct rp_handshake *known)
 {
 	struct rp_settings *now = rp_settings_now();
 	__u32 slot = bpf_get_smp_processor_id();
@@ -85,82 +75,116 @@ static __always_inline int rp_hand_over(struct __sk_buff *skb,
 	target = bpf_map_lookup_elem(&handover, &slot);
 	if (!target)
 		return TC_ACT_SHOT;
-	error = rp_wait_for_socket(memory, &input->pending,
-				   memory->handshake.peer_isn + 1,
-				   RP_PENDING_HANDED_OVER)
-			?: rp_assign(skb, memory, target);
+	known->claim = RP_CLAIM_OF_DAEMON;
+	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
 	return error ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
-/* No header, and none is needed: the server's socket starts here. */
-static __always_inline int rp_accept_plain(struct __sk_buff *skb,
-					   struct rp_workspace *memory,
-					   struct rp_scratch *input,
-					   const struct rp_listener *listener)
+/* The next place in `claims` of this CPU; its index + 1 in *ret_number. */
+static __always_inline struct rp_claim *rp_next_claim(
+	struct rp_workspace *memory, __u32 *ret_number)
 {
-	struct rp_pending *record = &input->pending;
+	__u32 slot = bpf_get_smp_processor_id() * RP_CLAIMS +
+		     memory->n_claims++ % RP_CLAIMS;
+
+	*ret_number = slot + 1;
+	return bpf_map_lookup_elem(&claims, &slot);
+}
+
+/*
+ * The server's socket starts at the packet's first byte, or behind `header`
+ * if that is not NULL. -ENOENT: no server. Another error: not from here, as
+ * with an MPTCP listener; the daemon can serve it.
+ */
+static __always_inline int rp_accept_from(struct __sk_buff *skb,
+					  struct rp_workspace *memory,
+					  struct rp_handshake *known,
+					  const struct rp_listener *listener,
+					  const struct rp_header *header)
+{
+	struct rp_claim *claim;
 	struct bpf_sock *target;
+	__u32 number;
 	int error;
 
 	target = rp_find_target(skb, &memory->packet, listener);
 	if (!target)
-		return rp_refuse(skb, memory, RP_STAT_HANDLER_FAILED);
-	rp_fill_record(skb, &memory->packet, memory->number, listener, NULL,
-		       &record->record);
-	error = rp_wait_for_socket(memory, record,
-				   memory->handshake.peer_isn + 1,
-				   RP_PENDING_CLAIM)
-			?: rp_assign(skb, memory, target);
+		return -ENOENT;
+	claim = rp_next_claim(memory, &number);
+	if (!claim) {
+		bpf_sk_release(target);
+		return -ENOSPC;
+	}
+	claim->tuple = memory->packet.tuple;
+	claim->seq = known->peer_isn + 1 + (header ? header->length : 0);
+	rp_fill_record(skb, &memory->packet, memory->number, listener, header,
+		       &claim->record);
+	claim->record.since = memory->now;
+	known->claim = number;
+	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
-	if (error)
-		return rp_hand_over(skb, memory, input);
-	return TC_ACT_UNSPEC;
+	return error;
+}
+
+/* No header, and none is needed. */
+static __always_inline int rp_accept_plain(struct __sk_buff *skb,
+					   struct rp_workspace *memory,
+					   struct rp_handshake *known,
+					   const struct rp_listener *listener)
+{
+	int error = rp_accept_from(skb, memory, known, listener, NULL);
+
+	if (error == -ENOENT)
+		return rp_refuse(skb, memory, RP_STAT_HANDLER_FAILED);
+	return error ? rp_hand_over(skb, memory, known) : TC_ACT_UNSPEC;
 }
 
 /*
- * The server's socket starts behind the header: the packet becomes a bare ACK
- * with that sequence number, and a clone of it comes again as it was, now for
- * the socket, where TCP itself trims the header as old data.
+ * Makes the packet what the server's socket starts with: without the header.
+ * A header alone, or a burst of segments in one packet (GSO), becomes a bare
+ * ACK with the sequence number behind the header, and a clone of it comes
+ * again as it was, now for the socket, where TCP itself trims the header as
+ * old data, and acknowledges it.
  *
  * If the accept queue is full no socket comes to be. The stage tells the
  * clone then from the peer's retransmission, which tries all this again.
  */
-static __always_inline int rp_accept_past(struct __sk_buff *skb,
-					  struct rp_workspace *memory,
-					  struct rp_scratch *input,
-					  const struct rp_listener *listener)
+static __always_inline int rp_pass_without(struct __sk_buff *skb,
+					   struct rp_workspace *memory,
+					   struct rp_handshake *known,
+					   __u32 length)
 {
-	struct rp_header *header = &input->parser.header;
-	struct rp_pending *record = &input->pending;
-	__u32 length = header->length;
-	struct bpf_sock *target;
-	int error;
-
-	target = rp_find_target(skb, &memory->packet, listener);
-	if (!target)
-		return rp_refuse(skb, memory, RP_STAT_HANDLER_FAILED);
-	rp_fill_record(skb, &memory->packet, memory->number, listener, header,
-		       &record->record);
-	error = rp_wait_for_socket(memory, record,
-				   memory->handshake.peer_isn + 1 + length,
-				   RP_PENDING_CLAIM)
-			?: rp_assign(skb, memory, target);
-	bpf_sk_release(target);
-	if (error) /* an MPTCP listener, for one: the daemon can serve it */
-		return rp_hand_over(skb, memory, input);
-
-	memory->handshake.stage = RP_STAGE_CLONED;
-	if (bpf_map_update_elem(&handshakes, &memory->packet.tuple,
-				&memory->handshake, BPF_EXIST) ||
-	    bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS) ||
+	known->stage = RP_STAGE_JUDGED;
+	if (rp_can_strip(skb, &memory->packet, length))
+		return rp_strip(skb, &memory->packet, length, &memory->reply,
+				&memory->summing)
+			       ? TC_ACT_SHOT
+			       : TC_ACT_UNSPEC;
+	known->stage = RP_STAGE_CLONED;
+	if (bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS) ||
 	    rp_cut(skb, &memory->packet, length, 0, &memory->reply))
 		return TC_ACT_SHOT;
 	return TC_ACT_UNSPEC;
 }
 
+static __always_inline int rp_accept_past(struct __sk_buff *skb,
+					  struct rp_workspace *memory,
+					  struct rp_handshake *known,
+					  const struct rp_header *header,
+					  const struct rp_listener *listener)
+{
+	int error = rp_accept_from(skb, memory, known, listener, header);
+
+	if (error == -ENOENT)
+		return rp_refuse(skb, memory, RP_STAT_HANDLER_FAILED);
+	return error ? rp_hand_over(skb, memory, known)
+		     : rp_pass_without(skb, memory, known, header->length);
+}
+
 static __always_inline int rp_on_first_data(struct __sk_buff *skb,
 					    struct rp_workspace *memory,
+					    struct rp_handshake *known,
 					    struct rp_scratch *input,
 					    const struct rp_listener *listener)
 {
@@ -170,11 +194,11 @@ static __always_inline int rp_on_first_data(struct __sk_buff *skb,
 	case RP_HEADER:
 		break;
 	case RP_INCOMPLETE:
-		return rp_hand_over(skb, memory, input);
+		return rp_hand_over(skb, memory, known);
 	case RP_NOT_HEADER:
 		if (listener->mode == RP_MODE_REQUIRED)
 			return rp_refuse(skb, memory, RP_STAT_NOT_HEADER);
-		return rp_accept_plain(skb, memory, input, listener);
+		return rp_accept_plain(skb, memory, known, listener);
 	case RP_TOO_LONG:
 		return rp_refuse(skb, memory, RP_STAT_TOO_LONG);
 	case RP_MALFORMED:
@@ -184,13 +208,13 @@ static __always_inline int rp_on_first_data(struct __sk_buff *skb,
 	if (parser->header.command == RP_COMMAND_PROXY &&
 	    !listener->special_source && !rp_source_usable(&parser->header))
 		return rp_refuse(skb, memory, RP_STAT_BAD_SOURCE);
-	return rp_accept_past(skb, memory, input, listener);
+	return rp_accept_past(skb, memory, known, &parser->header, listener);
 }
 
-static __always_inline int rp_is_late(const struct rp_handshake *handshake,
+static __always_inline int rp_is_late(const struct rp_workspace *memory,
 				      const struct rp_listener *listener)
 {
-	return bpf_ktime_get_boot_ns() - handshake->since >=
+	return memory->now - memory->handshake.since >=
 	       listener->header_timeout * 1000000ULL;
 }
 
@@ -224,7 +248,7 @@ static __always_inline int rp_on_direct_data(struct __sk_buff *skb,
 	case RP_INCOMPLETE:
 		if (rp_has_signature(parser))
 			return rp_abort(skb, memory, RP_STAT_UNTRUSTED_HEADER);
-		if (!rp_is_late(&memory->handshake, listener))
+		if (!rp_is_late(memory, listener))
 			return TC_ACT_SHOT;
 		break;
 	default:
@@ -237,6 +261,7 @@ static __always_inline int rp_on_direct_data(struct __sk_buff *skb,
 /* A segment of a connection whose socket does not exist yet. */
 static __always_inline int rp_on_early(struct __sk_buff *skb,
 				       struct rp_workspace *memory,
+				       struct rp_handshake *known,
 				       struct rp_scratch *input,
 				       const struct rp_listener *listener)
 {
@@ -256,32 +281,36 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 		if (packet->tcp.fin)
 			return rp_refuse(skb, memory, RP_STAT_CLOSED_EARLY);
 		if (listener->mode == RP_MODE_ENABLED &&
-		    rp_is_late(handshake, listener))
-			return rp_accept_plain(skb, memory, input, listener);
+		    rp_is_late(memory, listener))
+			return rp_accept_plain(skb, memory, known, listener);
 		return TC_ACT_SHOT;
 	}
 	if (handshake->stage == RP_STAGE_CLONED) {
-		memory->handshake.stage = RP_STAGE_RETRIED;
-		bpf_map_update_elem(&handshakes, &packet->tuple,
-				    &memory->handshake, BPF_EXIST);
+		known->stage = RP_STAGE_JUDGED;
 		return TC_ACT_SHOT;
 	}
 	if (listener->mode == RP_MODE_REQUIRED &&
 	    handshake->stage == RP_STAGE_SYN_RECEIVED &&
-	    rp_is_late(handshake, listener))
+	    rp_is_late(memory, listener))
 		return rp_refuse(skb, memory, RP_STAT_TIMEOUT);
-	return rp_on_first_data(skb, memory, input, listener);
+	return rp_on_first_data(skb, memory, known, input, listener);
 }
 
 /* Or does the stack know of the connection? */
 static __always_inline int rp_is_ours(enum rp_stage stage)
 {
 	return stage == RP_STAGE_SYN_RECEIVED || stage == RP_STAGE_CLONED ||
-	       stage == RP_STAGE_RETRIED;
+	       stage == RP_STAGE_JUDGED;
 }
 
+/*
+ * `known` is the entry itself. Another CPU may give it to another client when
+ * the map is full, so what is compared is the copy in `memory`, and a stage or
+ * claim that lands in the wrong entry costs that client a retransmission.
+ */
 static __always_inline int rp_on_segment(struct __sk_buff *skb,
-					 struct rp_workspace *memory)
+					 struct rp_workspace *memory,
+					 struct rp_handshake *known)
 {
 	const struct rp_packet *packet = &memory->packet;
 	enum rp_stage stage = memory->handshake.stage;
@@ -319,10 +348,24 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 		    memory->handshake.peer_isn + 1)
 			return rp_on_direct_data(skb, memory, input, listener);
 		/* Not before what comes first, lest it is taken for known. */
-		return rp_is_late(&memory->handshake, listener) ? TC_ACT_UNSPEC
-								: TC_ACT_SHOT;
+		return rp_is_late(memory, listener) ? TC_ACT_UNSPEC
+						    : TC_ACT_SHOT;
 	}
-	return rp_on_early(skb, memory, input, listener);
+	return rp_on_early(skb, memory, known, input, listener);
+}
+
+/*
+ * May this be of a connection whose socket does not exist yet, or that is
+ * watched? The first acknowledge our SYN-ACK and no more. True of one packet
+ * in RP_ISN_STEP of the others.
+ */
+static __always_inline int rp_may_be_early(const struct tcphdr *tcp)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	return tcp->rst ||
+	       bpf_ntohl(tcp->ack_seq) % RP_ISN_STEP == 1 ||
+	       !open || open->watched != open->watched_gone;
 }
 
 /*
@@ -343,10 +386,10 @@ static __always_inline int rp_is_port(struct __sk_buff *skb)
 SEC("tc")
 int rp_ingress_accept(struct __sk_buff *skb)
 {
-	struct rp_packet packet = {0};
-	struct rp_handshake *handshake;
+	struct rp_handshake *handshake = NULL;
 	struct rp_workspace *memory;
 	struct rp_listener *listener;
+	struct rp_packet packet;
 	struct rp_settings *now;
 	__u32 zero = 0;
 
@@ -363,9 +406,11 @@ int rp_ingress_accept(struct __sk_buff *skb)
 		    !rp_is_intact(skb, &packet, &memory->summing))
 			return TC_ACT_UNSPEC;
 		memory->packet = packet;
+		memory->now = bpf_ktime_get_boot_ns();
 		return rp_on_syn(skb, memory, listener);
 	}
-	handshake = bpf_map_lookup_elem(&handshakes, &packet.tuple);
+	if (rp_may_be_early(&packet.tcp))
+		handshake = bpf_map_lookup_elem(&handshakes, &packet.tuple);
 	if (!handshake) {
 		now = rp_settings_now();
 		if (now && now->peeks)
@@ -379,7 +424,8 @@ int rp_ingress_accept(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
 	memory->packet = packet;
 	memory->handshake = *handshake;
-	return rp_on_segment(skb, memory);
+	memory->now = bpf_ktime_get_boot_ns();
+	return rp_on_segment(skb, memory, handshake);
 }
 
 char _license[] __weak SEC("license") = "Dual BSD/GPL";

@@ -25,8 +25,10 @@ struct rp_workspace {
 	struct rp_reply reply;
 	struct rp_handshake handshake;
 	struct rp_summing summing;
-	__u32 number; /* of the listener */
-	__u32 window; /* unscaled, of the SYN-ACK */
+	__u64 now;	/* ns of CLOCK_BOOTTIME */
+	__u32 number;	/* of the listener */
+	__u32 window;	/* unscaled, of the SYN-ACK */
+	__u32 n_claims; /* that this CPU made */
 };
 
 struct {
@@ -35,13 +37,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct rp_workspace);
 } workspace __weak SEC(".maps");
-
-static __always_inline struct rp_settings *rp_settings_now(void)
-{
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&settings, &zero);
-}
 
 /* Whose a tuple is when a SYN comes for it. */
 enum rp_owner {
@@ -134,11 +129,6 @@ static __always_inline struct bpf_sock *rp_find_target(
 	return socket;
 }
 
-static __always_inline __u32 rp_now_ms(void)
-{
-	return bpf_ktime_get_boot_ns() / 1000000;
-}
-
 static __always_inline __u16 rp_own_mss(struct __sk_buff *skb,
 					const struct rp_packet *packet)
 {
@@ -206,8 +196,9 @@ static __always_inline int rp_send_syn_ack(struct __sk_buff *skb,
 }
 
 /*
- * As hard to guess as the kernel's own (RFC 6528): its SYN cookie, a keyed
- * hash of tuple, sequence number and time, plus what no peer is told.
+ * As hard to guess as the kernel's own (RFC 6528), but for the last bits: its
+ * SYN cookie, a keyed hash of tuple, sequence number and time, plus what no
+ * peer is told.
  */
 static __always_inline __u32 rp_make_isn(struct rp_workspace *memory)
 {
@@ -231,7 +222,7 @@ static __always_inline __u32 rp_make_isn(struct rp_workspace *memory)
 		cookie = bpf_tcp_raw_gen_syncookie_ipv6(&reply->ip6, tcp,
 							sizeof(*tcp));
 	}
-	return (__u32)cookie + bpf_get_prandom_u32();
+	return ((__u32)cookie + bpf_get_prandom_u32()) & ~(RP_ISN_STEP - 1);
 }
 
 /* What this SYN and our sysctls agree on. */
@@ -245,10 +236,10 @@ static __always_inline void rp_agree(struct __sk_buff *skb,
 
 	__builtin_memset(handshake, 0, sizeof(*handshake));
 	rp_read_options(skb, &memory->packet, options);
-	handshake->since = bpf_ktime_get_boot_ns();
+	handshake->since = memory->now;
 	handshake->peer_isn = bpf_ntohl(tcp->seq);
 	handshake->own_isn = rp_make_isn(memory);
-	handshake->own_tsval = rp_now_ms();
+	handshake->own_tsval = memory->now / 1000000;
 	handshake->listener = memory->number;
 	handshake->peer_wscale = options->wscale;
 	handshake->peer_tsval = options->tsval;
@@ -264,9 +255,22 @@ static __always_inline void rp_agree(struct __sk_buff *skb,
 
 static __always_inline int rp_is_announced(const struct rp_tuple *tuple)
 {
-	struct rp_pending *record = bpf_map_lookup_elem(&pending, tuple);
+	struct rp_gates *open = rp_gates_now();
+	struct rp_pending *record;
 
+	if (!open || !open->announced)
+		return 0;
+	record = bpf_map_lookup_elem(&pending, tuple);
 	return record && record->kind == RP_PENDING_ANNOUNCED;
+}
+
+/* The stack's connections, with sequence numbers that are not ours. */
+static __always_inline void rp_open_watch(void)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	if (open)
+		__sync_fetch_and_add(&open->watched, 1);
 }
 
 /* The stack gets this SYN; what comes next is remembered. */
@@ -275,8 +279,10 @@ static __always_inline int rp_leave(struct rp_workspace *memory,
 {
 	struct rp_handshake *handshake = &memory->handshake;
 
+	if (stage == RP_STAGE_DIRECT)
+		rp_open_watch();
 	__builtin_memset(handshake, 0, sizeof(*handshake));
-	handshake->since = bpf_ktime_get_boot_ns();
+	handshake->since = memory->now;
 	handshake->peer_isn = bpf_ntohl(memory->packet.tcp.seq);
 	handshake->listener = memory->number;
 	handshake->stage = stage;
@@ -367,19 +373,22 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 	case RP_OWNER_OTHER:
 		return TC_ACT_UNSPEC;
 	}
-	known = bpf_map_lookup_elem(&handshakes, &packet->tuple);
-	if (known && known->peer_isn == bpf_ntohl(packet->tcp.seq) &&
-	    known->stage == RP_STAGE_SYN_RECEIVED) {
-		memory->handshake = *known;
-		return rp_send_syn_ack(skb, memory, now);
-	}
 	rp_agree(skb, memory, now);
 	least = rp_is_v4(packet->tuple.peer) ? MSS_LEAST_V4 : MSS_LEAST_V6;
 	if (memory->handshake.peer_mss < least)
 		return rp_leave(memory, RP_STAGE_DAEMON);
 	if (bpf_map_update_elem(&handshakes, &packet->tuple, &memory->handshake,
-				BPF_ANY))
-		return TC_ACT_SHOT;
+				BPF_NOEXIST)) {
+		known = bpf_map_lookup_elem(&handshakes, &packet->tuple);
+		if (known && known->peer_isn == bpf_ntohl(packet->tcp.seq) &&
+		    known->stage == RP_STAGE_SYN_RECEIVED) {
+			memory->handshake = *known;
+			return rp_send_syn_ack(skb, memory, now);
+		}
+		if (bpf_map_update_elem(&handshakes, &packet->tuple,
+					&memory->handshake, BPF_ANY))
+			return TC_ACT_SHOT;
+	}
 	rp_count(memory->number, RP_STAT_HANDSHAKES);
 	return rp_send_syn_ack(skb, memory, now);
 }

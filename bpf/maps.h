@@ -40,13 +40,21 @@ struct {
 	__type(value, struct rp_awaiting);
 } awaiting __weak SEC(".maps");
 
-/* Records on their way from a segment, or from the daemon, to a socket. */
+/* Records on their way from a peeked segment, or the daemon, to a socket. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct rp_tuple);
 	__type(value, struct rp_pending);
 } pending __weak SEC(".maps");
+
+/* Records on their way from TC to a socket; sized by the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, RP_CLAIMS);
+	__type(key, __u32);
+	__type(value, struct rp_claim);
+} claims __weak SEC(".maps");
 
 /* SYNs that TC answered. What a flood of them costs is this map, no more. */
 struct {
@@ -124,6 +132,28 @@ struct {
 	__type(key, __u32);
 	__type(value, struct rp_settings);
 } settings __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rp_gates);
+} gates __weak SEC(".maps");
+
+static __always_inline struct rp_settings *rp_settings_now(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline struct rp_gates *rp_gates_now(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&gates, &zero);
+}
 
 static __always_inline void rp_count(__u32 listener, enum rp_stat stat)
 {

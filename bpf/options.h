@@ -23,7 +23,7 @@ enum rp_option_kind {
 };
 
 struct rp_options {
-	__u8 raw[64]; /* a power of two above 40 */
+	__u8 raw[64] __attribute__((aligned(4))); /* a power of two above 40 */
 	__u32 len;
 	__u32 at; /* while they are read */
 	__u32 tsval;
@@ -97,6 +97,21 @@ static long rp_option_next(__u32 i, struct rp_options **context)
 	return 0;
 }
 
+/* What nearly every segment but a SYN has, RFC 7323 appendix A. */
+static __always_inline int rp_take_timestamps_alone(struct rp_options *options)
+{
+	const __be32 *words = (const __be32 *)options->raw;
+
+	if (options->len != 12 ||
+	    words[0] != bpf_htonl(RP_KIND_NOP << 24 | RP_KIND_NOP << 16 |
+				  RP_KIND_TIMESTAMPS << 8 | 10))
+		return 0;
+	options->tsval = bpf_ntohl(words[1]);
+	options->tsecr = bpf_ntohl(words[2]);
+	options->have = RP_OPTION_TIMESTAMPS;
+	return 1;
+}
+
 static __always_inline void rp_read_options(struct __sk_buff *skb,
 					    const struct rp_packet *packet,
 					    struct rp_options *options)
@@ -114,6 +129,8 @@ static __always_inline void rp_read_options(struct __sk_buff *skb,
 			       options->raw, len))
 		return;
 	options->len = len;
+	if (rp_take_timestamps_alone(options))
+		return;
 	bpf_loop(TCP_OPTIONS_MAX, rp_option_next, &options, 0);
 }
 

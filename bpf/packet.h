@@ -43,36 +43,50 @@ static __always_inline __u32 rp_guess_mac_len(struct __sk_buff *skb)
 	return type == (__be16)skb->protocol ? sizeof(struct ethhdr) : 0;
 }
 
-/* The IP header: its length in bytes, and the segment's, or 0 if not ours. */
-static __always_inline __u32 rp_read_ip4(struct __sk_buff *skb,
-					 struct rp_packet *packet, __u32 *total)
+/*
+ * Copies a header, straight from the packet's linear part where it is there,
+ * as it nearly always is. `off` below 256.
+ */
+#define rp_load_header(skb, off, ret)                                         \
+	({                                                                    \
+		__u32 off_ = (off);                                           \
+		void *from_ = (void *)(long)(skb)->data;                      \
+		int error_ = 0;                                               \
+		asm volatile("%0 &= 255" : "+r"(off_));                       \
+		from_ += off_;                                                \
+		if (from_ + sizeof(*(ret)) <= (void *)(long)(skb)->data_end)  \
+			*(ret) = *(typeof(ret))from_;                         \
+		else                                                          \
+			error_ = bpf_skb_load_bytes(skb, off_, ret,           \
+						    sizeof(*(ret)));          \
+		error_;                                                       \
+	})
+
+union rp_ip {
+	struct iphdr v4;
+	struct ipv6hdr v6;
+};
+
+/*
+ * The IP header: its length in bytes, and the packet's, or 0 if not ours.
+ * Extension headers are left to the stack, and their headers to the daemon.
+ */
+static __always_inline __u32 rp_read_ip(struct __sk_buff *skb, __u32 off,
+					union rp_ip *ip, __u32 *total)
 {
-	struct iphdr ip;
-
-	if (bpf_skb_load_bytes(skb, packet->ip, &ip, sizeof(ip)))
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (rp_load_header(skb, off, &ip->v4) ||
+		    ip->v4.protocol != IPPROTO_TCP ||
+		    ip->v4.frag_off & bpf_htons(IP_FRAGMENT))
+			return 0;
+		*total = bpf_ntohs(ip->v4.tot_len);
+		return ip->v4.ihl * 4;
+	}
+	if (skb->protocol != bpf_htons(ETH_P_IPV6) ||
+	    rp_load_header(skb, off, &ip->v6) || ip->v6.nexthdr != IPPROTO_TCP)
 		return 0;
-	if (ip.protocol != IPPROTO_TCP || ip.frag_off & bpf_htons(IP_FRAGMENT))
-		return 0;
-	rp_set_v4(packet->tuple.peer, ip.saddr);
-	rp_set_v4(packet->tuple.local, ip.daddr);
-	*total = bpf_ntohs(ip.tot_len);
-	return ip.ihl * 4;
-}
-
-/* Extension headers are left to the stack, and their headers to the daemon. */
-static __always_inline __u32 rp_read_ip6(struct __sk_buff *skb,
-					 struct rp_packet *packet, __u32 *total)
-{
-	struct ipv6hdr ip;
-
-	if (bpf_skb_load_bytes(skb, packet->ip, &ip, sizeof(ip)))
-		return 0;
-	if (ip.nexthdr != IPPROTO_TCP)
-		return 0;
-	__builtin_memcpy(packet->tuple.peer, &ip.saddr, 16);
-	__builtin_memcpy(packet->tuple.local, &ip.daddr, 16);
-	*total = sizeof(ip) + bpf_ntohs(ip.payload_len);
-	return sizeof(ip);
+	*total = sizeof(ip->v6) + bpf_ntohs(ip->v6.payload_len);
+	return sizeof(ip->v6);
 }
 
 /*
@@ -83,6 +97,7 @@ static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
 					  struct rp_packet *packet)
 {
 	__u32 ip_len, total = 0, tcp_end;
+	union rp_ip ip;
 
 	/*
 	 * A tagged frame comes again on its VLAN device, a frame for another
@@ -90,22 +105,22 @@ static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
 	 */
 	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
 		return 0;
-	packet->ip = mac_len;
-	if (skb->protocol == bpf_htons(ETH_P_IP))
-		ip_len = rp_read_ip4(skb, packet, &total);
-	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		ip_len = rp_read_ip6(skb, packet, &total);
-	else
+	ip_len = rp_read_ip(skb, mac_len, &ip, &total);
+	if (!ip_len || rp_load_header(skb, mac_len + ip_len, &packet->tcp) ||
+	    !rp_is_listened(bpf_ntohs(packet->tcp.dest)))
 		return 0;
-	packet->transport = mac_len + ip_len;
-	if (!ip_len || bpf_skb_load_bytes(skb, packet->transport, &packet->tcp,
-					  sizeof(packet->tcp)))
-		return 0;
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		rp_set_v4(packet->tuple.peer, ip.v4.saddr);
+		rp_set_v4(packet->tuple.local, ip.v4.daddr);
+	} else {
+		__builtin_memcpy(packet->tuple.peer, &ip.v6.saddr, 16);
+		__builtin_memcpy(packet->tuple.local, &ip.v6.daddr, 16);
+	}
 	packet->tuple.peer_port = bpf_ntohs(packet->tcp.source);
 	packet->tuple.local_port = bpf_ntohs(packet->tcp.dest);
-	if (!rp_is_listened(packet->tuple.local_port))
-		return 0;
 	tcp_end = ip_len + packet->tcp.doff * 4;
+	packet->ip = mac_len;
+	packet->transport = mac_len + ip_len;
 	packet->payload = mac_len + tcp_end;
 	packet->payload_len = total > tcp_end ? total - tcp_end : 0;
 	return 1;

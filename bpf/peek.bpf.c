@@ -13,7 +13,7 @@
 SEC("tc")
 int rp_ingress_peek(struct __sk_buff *skb)
 {
-	struct rp_packet packet = {0};
+	struct rp_packet packet;
 
 	if (rp_read_packet(skb, rp_guess_mac_len(skb), &packet))
 		rp_peek(skb, &packet);

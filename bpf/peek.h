@@ -98,6 +98,7 @@ static __always_inline void rp_peek(struct __sk_buff *skb,
 	}
 	rp_fill_record(skb, packet, number, listener, &memory->parser.header,
 		       &memory->pending.record);
+	memory->pending.record.since = bpf_ktime_get_boot_ns();
 	rp_count(number, RP_STAT_PEEK_RECORDED);
 	if (first) {
 		rp_record_socket(first->cookie, &packet->tuple,

@@ -104,7 +104,6 @@ static __always_inline void rp_fill_record(struct __sk_buff *skb,
 					   struct rp_connection *record)
 {
 	__builtin_memset(record, 0, sizeof(*record));
-	record->since = bpf_ktime_get_boot_ns();
 	__builtin_memcpy(record->proxy, packet->tuple.peer, 16);
 	record->proxy_port = packet->tuple.peer_port;
 	record->command = header ? header->command : RP_COMMAND_DIRECT;

@@ -209,4 +209,80 @@ static __always_inline int rp_cut(struct __sk_buff *skb,
 	return rp_cut_ip(skb, packet, len);
 }
 
+/* One segment, not several in one (GSO), with something behind the header. */
+static __always_inline int rp_can_strip(struct __sk_buff *skb,
+					const struct rp_packet *packet,
+					__u32 length)
+{
+	return packet->payload_len > length && !skb->gso_size &&
+	       rp_has_plain_ip(packet);
+}
+
+/* The TCP header for a segment without its first `skip` bytes of payload. */
+static __always_inline int rp_head_without(struct __sk_buff *skb,
+					   const struct rp_packet *packet,
+					   __u32 skip, __u32 len,
+					   struct rp_reply *reply,
+					   struct rp_summing *memory)
+{
+	struct tcphdr *tcp = &reply->segment.tcp;
+	struct rp_sum sum = {
+		.skb = skb,
+		.memory = memory,
+		.at = packet->payload + skip,
+		.left = packet->payload_len - skip,
+	};
+
+	if (bpf_skb_load_bytes(skb, packet->transport, &reply->segment, len))
+		return -1;
+	tcp->seq = bpf_htonl(bpf_ntohl(tcp->seq) + skip);
+	tcp->check = 0;
+	sum.sum = rp_sum_pseudo(&memory->pseudo, packet->tuple.peer,
+				packet->tuple.local, len + sum.left);
+	sum.sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply->segment, len,
+				sum.sum);
+	bpf_loop(SEGMENT_MAX / CHECKSUM_CHUNK, rp_sum_chunk, &sum, 0);
+	tcp->check = ~rp_fold(sum.sum);
+	return sum.left ? -1 : 0;
+}
+
+/*
+ * Takes the payload's first `skip` bytes out of a packet of one segment: its
+ * headers move up to what comes behind.
+ */
+static __always_inline int rp_strip(struct __sk_buff *skb,
+				    const struct rp_packet *packet, __u32 skip,
+				    struct rp_reply *reply,
+				    struct rp_summing *memory)
+{
+	__u32 len = packet->tcp.doff * 4, ip_len;
+	__u32 total = packet->payload_len - skip;
+	int v4 = rp_is_v4(packet->tuple.peer);
+
+	asm volatile("%0 &= 63" : "+r"(len));
+	if (len < sizeof(struct tcphdr) || len > sizeof(struct rp_segment) ||
+	    rp_head_without(skb, packet, skip, len, reply, memory))
+		return -1;
+	total += len;
+	ip_len = v4 ? sizeof(reply->ip4) : sizeof(reply->ip6);
+	if (bpf_skb_load_bytes(skb, packet->ip, &reply->ip4, ip_len))
+		return -1;
+	if (v4) {
+		reply->ip4.tot_len = bpf_htons(ip_len + total);
+		reply->ip4.check = 0;
+		reply->ip4.check = ~rp_fold(
+			bpf_csum_diff(NULL, 0, (__be32 *)&reply->ip4,
+				      sizeof(reply->ip4), 0));
+	} else {
+		reply->ip6.payload_len = bpf_htons(total);
+	}
+	if (bpf_skb_store_bytes(skb, packet->transport + skip, &reply->segment,
+				len, BPF_F_RECOMPUTE_CSUM) ||
+	    bpf_skb_store_bytes(skb, packet->ip + skip, &reply->ip4, ip_len,
+				BPF_F_RECOMPUTE_CSUM))
+		return -1;
+	return bpf_skb_adjust_room(skb, -(__s32)skip, BPF_ADJ_ROOM_MAC,
+				   BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+}
+
 #endif

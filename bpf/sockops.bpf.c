@@ -20,11 +20,16 @@
 
 static __always_inline int rp_is_our_netns(struct bpf_sock_ops *ctx)
 {
-	struct rp_settings *now;
-	__u32 zero = 0;
+	struct rp_settings *now = rp_settings_now();
 
-	now = bpf_map_lookup_elem(&settings, &zero);
 	return now && bpf_get_netns_cookie(ctx) == now->netns;
+}
+
+static __always_inline int rp_has_announced(void)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	return !open || open->announced;
 }
 
 /*
@@ -121,23 +126,61 @@ static __always_inline void rp_count_record(const struct rp_connection *record,
 		rp_count(record->listener, RP_STAT_LOCAL);
 }
 
-/* The socket that a record, or the word that none will come, waited for. */
+/* The socket that a record waited for. */
 static __always_inline void rp_bind(struct bpf_sock_ops *ctx,
-				    const struct rp_tuple *tuple,
-				    struct rp_pending *waiting)
+				    const struct rp_connection *record)
 {
-	struct rp_connection *record = &waiting->record;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 
-	if (waiting->kind != RP_PENDING_HANDED_OVER) {
-		if (bpf_map_update_elem(&connections, &cookie, record, BPF_ANY))
-			rp_count(record->listener, RP_STAT_MAP_FULL);
-		if (record->offload == RP_OFFLOAD_ACCEPT &&
-		    waiting->kind == RP_PENDING_CLAIM)
-			rp_count_record(record, ctx->family);
-	}
+	if (bpf_map_update_elem(&connections, &cookie, record, BPF_ANY))
+		rp_count(record->listener, RP_STAT_MAP_FULL);
+	rp_watch_close(ctx);
+}
+
+static __always_inline int rp_bind_pending(struct bpf_sock_ops *ctx,
+					   const struct rp_tuple *tuple)
+{
+	struct rp_pending *waiting = bpf_map_lookup_elem(&pending, tuple);
+
+	if (!waiting || (waiting->kind == RP_PENDING_CLAIM &&
+			 waiting->seq != ctx->rcv_nxt))
+		return 0;
+	rp_bind(ctx, &waiting->record);
 	bpf_map_delete_elem(&pending, tuple);
-	bpf_map_delete_elem(&handshakes, tuple);
+	return 1;
+}
+
+static __always_inline int rp_is_same(const struct rp_tuple *a,
+				      const struct rp_tuple *b)
+{
+	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
+	__u32 differ = 0;
+
+	for (__u32 i = 0; i < sizeof(*a) / sizeof(*x); i++)
+		differ |= x[i] ^ y[i];
+	return !differ;
+}
+
+/* The child of a handshake that TC made. */
+static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
+					 const struct rp_tuple *tuple,
+					 const struct rp_handshake *known)
+{
+	__u32 slot = known->claim - 1;
+	struct rp_claim *claim;
+
+	if (known->claim == RP_CLAIM_OF_DAEMON) {
+		rp_watch_close(ctx);
+		return 1;
+	}
+	claim = bpf_map_lookup_elem(&claims, &slot);
+	if (!claim || claim->seq != ctx->rcv_nxt ||
+	    !rp_is_same(&claim->tuple, tuple))
+		return 0;
+	rp_bind(ctx, &claim->record);
+	rp_count_record(&claim->record, ctx->family);
+	claim->tuple.local_port = 0; /* taken */
+	return 1;
 }
 
 /*
@@ -147,12 +190,13 @@ static __always_inline void rp_bind(struct bpf_sock_ops *ctx,
  * TC shall reset it at its first byte.
  */
 static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
+					   const struct rp_handshake *known,
 					   __u32 number,
 					   const struct rp_listener *listener)
 {
 	struct rp_handshake stray = {.listener = number,
 				     .stage = RP_STAGE_STRAY};
-	struct rp_handshake *known = bpf_map_lookup_elem(&handshakes, tuple);
+	struct rp_gates *open = rp_gates_now();
 
 	if (known && known->stage == RP_STAGE_DAEMON) {
 		bpf_map_delete_elem(&handshakes, tuple);
@@ -164,6 +208,8 @@ static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
 		rp_count(number, RP_STAT_CONNECTIONS);
 		rp_count(number, RP_STAT_DIRECT);
 	} else if (listener->mode == RP_MODE_REQUIRED) {
+		if (open)
+			__sync_fetch_and_add(&open->watched, 1);
 		bpf_map_update_elem(&handshakes, tuple, &stray, BPF_ANY);
 	}
 }
@@ -171,29 +217,31 @@ static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
 /* A child of some listener exists; accept() can't have returned it yet. */
 static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 {
-	struct rp_awaiting first = {.cookie = bpf_get_socket_cookie(ctx)};
+	struct rp_settings *now = rp_settings_now();
+	struct rp_awaiting first = {0};
 	struct rp_listener *listener;
-	struct rp_pending *waiting;
+	struct rp_handshake *known;
 	struct rp_tuple tuple;
 
-	if (!rp_read_tuple(ctx, &tuple))
+	if (!now || !rp_read_tuple(ctx, &tuple))
 		return;
-	waiting = bpf_map_lookup_elem(&pending, &tuple);
-	if (waiting && (waiting->kind != RP_PENDING_CLAIM ||
-			waiting->seq == ctx->rcv_nxt)) {
-		rp_bind(ctx, &tuple, waiting);
-		rp_watch_close(ctx);
+	if ((now->peeks || rp_has_announced()) && rp_bind_pending(ctx, &tuple))
 		return;
-	}
 	if (!rp_is_listened(tuple.local_port))
 		return;
+	known = bpf_map_lookup_elem(&handshakes, &tuple);
+	if (known && known->claim && rp_bind_claim(ctx, &tuple, known)) {
+		bpf_map_delete_elem(&handshakes, &tuple);
+		return;
+	}
 	listener = rp_find_listener(&tuple, &first.listener);
 	if (!listener)
 		return;
 	rp_watch_close(ctx);
 	if (listener->offload == RP_OFFLOAD_ACCEPT) {
-		rp_on_unjudged(&tuple, first.listener, listener);
+		rp_on_unjudged(&tuple, known, first.listener, listener);
 	} else if (listener->offload == RP_OFFLOAD_PEEK) {
+		first.cookie = bpf_get_socket_cookie(ctx);
 		first.seq = ctx->rcv_nxt;
 		bpf_map_update_elem(&awaiting, &tuple, &first, BPF_ANY);
 	}
@@ -261,7 +309,7 @@ int rp_sockops(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		if (rp_is_our_netns(ctx))
+		if (rp_has_announced() && rp_is_our_netns(ctx))
 			rp_on_connect(ctx);
 		break;
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:

@@ -41,6 +41,7 @@ struct connection {
 	uint8_t state;	  /* enum connection_state */
 	uint8_t retries;  /* of a unix handler with a full backlog */
 	bool recorded;	  /* the entry is ours to remove */
+	bool announced;	  /* to the kernel part, until it ends */
 	bool headless;	  /* the header may have been read already */
 };
 

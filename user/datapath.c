@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -139,6 +140,8 @@ int datapath_load(const struct datapath_features *features,
 				  features->offload == RP_OFFLOAD_ACCEPT);
 	bpf_program__set_autoload(skeleton->progs.rp_lookup,
 				  features->offload == RP_OFFLOAD_ACCEPT);
+	bpf_map__set_max_entries(skeleton->maps.claims,
+				 RP_CLAIMS * libbpf_num_possible_cpus());
 	error = set_pins(skeleton, directory);
 	if (!error)
 		error = realpeer__load(skeleton);
@@ -215,6 +218,20 @@ static int prepare(struct datapath *datapath)
 	return datapath->netlink < 0 ? datapath->netlink : 0;
 }
 
+/* Nobody is announced yet: what a daemon that died had under way ended. */
+static int map_gates(struct datapath *datapath)
+{
+	void *gates = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE,
+			   MAP_SHARED,
+			   bpf_map__fd(datapath->skeleton->maps.gates), 0);
+
+	if (gates == MAP_FAILED)
+		return -errno;
+	datapath->gates = gates;
+	datapath->gates->announced = 0;
+	return 0;
+}
+
 int datapath_open(const struct datapath_features *features,
 		  struct datapath **ret_datapath)
 {
@@ -234,6 +251,8 @@ int datapath_open(const struct datapath_features *features,
 	error = datapath->attachments ? prepare(datapath) : -ENOMEM;
 	if (!error)
 		error = datapath_settle(datapath);
+	if (!error)
+		error = map_gates(datapath);
 	if (!error)
 		error = datapath_attach_hooks(datapath);
 	if (error) {
@@ -272,6 +291,8 @@ void datapath_close(struct datapath *datapath, bool remove)
 		if (datapath->attachments[i].link >= 0)
 			close(datapath->attachments[i].link);
 	}
+	if (datapath->gates)
+		munmap(datapath->gates, sysconf(_SC_PAGESIZE));
 	realpeer__destroy(datapath->skeleton);
 	for (int i = 0; i < 2; i++) {
 		if (datapath->raw[i] >= 0)
@@ -382,13 +403,25 @@ int datapath_announce(struct datapath *datapath, uint64_t cookie,
 {
 	struct rp_pending announced = {.kind = RP_PENDING_ANNOUNCED,
 				       .record = *record};
+	int error;
 
 	if (!datapath)
 		return 0;
 	announced.record.shown = 1;
-	return bpf_map__update_elem(datapath->skeleton->maps.outgoing, &cookie,
-				    sizeof(cookie), &announced,
-				    sizeof(announced), BPF_ANY);
+	__atomic_add_fetch(&datapath->gates->announced, 1, __ATOMIC_SEQ_CST);
+	error = bpf_map__update_elem(datapath->skeleton->maps.outgoing, &cookie,
+				     sizeof(cookie), &announced,
+				     sizeof(announced), BPF_ANY);
+	if (error)
+		datapath_announced(datapath);
+	return error;
+}
+
+void datapath_announced(struct datapath *datapath)
+{
+	if (datapath)
+		__atomic_sub_fetch(&datapath->gates->announced, 1,
+				   __ATOMIC_SEQ_CST);
 }
 
 uint64_t datapath_stat(struct datapath *datapath, uint32_t listener,

@@ -132,6 +132,9 @@ void datapath_forget(struct datapath *datapath, uint64_t cookie);
 int datapath_announce(struct datapath *datapath, uint64_t cookie,
 		      const struct rp_connection *record);
 
+/* To be called once for each announcement, when its connection ends. */
+void datapath_announced(struct datapath *datapath);
+
 /* What the kernel counted, over all CPUs. */
 uint64_t datapath_stat(struct datapath *datapath, uint32_t listener,
 		       enum rp_stat stat);

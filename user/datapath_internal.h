@@ -34,6 +34,7 @@ struct attachment {
 struct datapath {
 	struct datapath_features features;
 	struct realpeer *skeleton; /* owned */
+	struct rp_gates *gates;	   /* the map's own memory, mapped */
 	char directory[PATH_MAX];
 	int lock;		     /* the directory, flock()ed, owned */
 	int cgroup;		     /* cgroup2 root, owned */
@@ -47,6 +48,8 @@ struct datapath {
 	bool prune_due;		     /* see datapath_prune() */
 	uint64_t prune_at;	     /* ns of CLOCK_BOOTTIME, 0: unset */
 	struct rp_tuple review_next; /* where upkeep goes on */
+	uint64_t review_watched;     /* gates->watched when it last began */
+	bool review_found;	     /* stage DIRECT or STRAY since then */
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
 	struct attachment *attachments;	     /* array, owned */
 	size_t n_attachments;

@@ -208,6 +208,23 @@ static void on_overdue(struct datapath *datapath, const struct rp_tuple *tuple,
 }
 
 /*
+ * Once none of the connections that TC watches are left it need not look for
+ * them: `watched` was read before the first entry was.
+ */
+static void review_ended(struct datapath *datapath)
+{
+	struct rp_gates *gates = datapath->gates;
+
+	if (!datapath->review_found)
+		__atomic_store_n(&gates->watched_gone, datapath->review_watched,
+				 __ATOMIC_SEQ_CST);
+	datapath->review_found = false;
+	datapath->review_watched =
+		__atomic_load_n(&gates->watched, __ATOMIC_SEQ_CST);
+	memset(&datapath->review_next, 0, sizeof(datapath->review_next));
+}
+
+/*
  * Clients that have said nothing for header_timeout. In mode enabled that is
  * their right, and the server may have to begin: the ACK with which they
  * answer a probe is all that TC needs to have the socket created. Those that
@@ -233,8 +250,12 @@ static void review_handshakes(struct datapath *datapath, uint64_t now)
 		    bpf_map__lookup_elem(datapath->skeleton->maps.listeners,
 					 &handshake.listener,
 					 sizeof(handshake.listener), &listener,
-					 sizeof(listener), 0) ||
-		    handshake.stage != RP_STAGE_SYN_RECEIVED ||
+					 sizeof(listener), 0))
+			continue;
+		datapath->review_found |=
+			handshake.stage == RP_STAGE_DIRECT ||
+			handshake.stage == RP_STAGE_STRAY;
+		if (handshake.stage != RP_STAGE_SYN_RECEIVED ||
 		    age(handshake.since, now) <
 			    listener.header_timeout * 1000000ULL)
 			continue;
@@ -242,7 +263,7 @@ static void review_handshakes(struct datapath *datapath, uint64_t now)
 			   &probes);
 	}
 	if (more)
-		memset(next, 0, sizeof(*next));
+		review_ended(datapath);
 }
 
 /* When clients that TC answered for a listener that is gone are served. */

@@ -98,6 +98,7 @@ void registry_add(struct connection *c, int handler_fd)
 			datapath_forget(datapath, front);
 		c->cookie = socket_cookie(handler_fd);
 		error = datapath_announce(datapath, c->cookie, &record);
+		c->announced = !error;
 	} else {
 		if (claim != CLAIM_RIGHT)
 			error = datapath_record(datapath, front, &record);
@@ -115,5 +116,8 @@ void registry_remove(struct connection *c)
 {
 	if (c->recorded)
 		datapath_forget(connection_worker(c)->datapath, c->cookie);
+	if (c->announced)
+		datapath_announced(connection_worker(c)->datapath);
 	c->recorded = false;
+	c->announced = false;
 }

@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define RP_ABI_VERSION 1
+#define RP_ABI_VERSION 2
 
 #define RP_NAME_LEN	   24 /* listener name, NUL included */
 #define RP_LISTENERS_MAX   4096
@@ -185,9 +185,8 @@ struct rp_awaiting {
 };
 
 enum rp_pending_kind {
-	RP_PENDING_CLAIM = 0,	    /* TC read it; counts if seq agrees */
-	RP_PENDING_ANNOUNCED = 1,   /* the daemon's word, before connect() */
-	RP_PENDING_HANDED_OVER = 2, /* no record: the daemon will read it */
+	RP_PENDING_CLAIM = 0,	  /* TC read it; counts if seq agrees */
+	RP_PENDING_ANNOUNCED = 1, /* the daemon's word, before connect() */
 };
 
 /*
@@ -201,12 +200,26 @@ struct rp_pending {
 	struct rp_connection record;
 };
 
+/* Records of one CPU that are on their way from TC to their sockets. */
+#define RP_CLAIMS 256
+
+/*
+ * Value of `claims`, an array with RP_CLAIMS of each CPU: what TC read for a
+ * socket of its own making, which comes in the same softirq. An old one is
+ * overwritten; whose it is, tuple and sequence number say.
+ */
+struct rp_claim {
+	struct rp_tuple tuple;
+	__u32 seq; /* of the next byte, host order */
+	struct rp_connection record;
+};
+
 enum rp_stage {
 	RP_STAGE_SYN_RECEIVED = 0, /* SYN-ACK sent, header to come */
 	RP_STAGE_CLONED = 1,	   /* header read, the clone to come */
 	RP_STAGE_DIRECT = 2,	   /* untrusted: the stack's, but watched */
 	RP_STAGE_STRAY = 3,	   /* a child that nobody judged */
-	RP_STAGE_RETRIED = 4,	   /* header read, the accept queue was full */
+	RP_STAGE_JUDGED = 4,	   /* header read, the socket to come */
 	RP_STAGE_DAEMON = 5,	   /* left to the stack, for the daemon */
 	RP_STAGE_NOBODY = 6,	   /* left to the stack: no server listens */
 };
@@ -230,8 +243,17 @@ struct rp_handshake {
 	__u8 peer_wscale;
 	__u8 options; /* enum rp_tcp_option, agreed on */
 	__u8 stage;   /* enum rp_stage */
-	__u8 pad[7];
+	__u8 pad[3];
+	__u32 claim; /* its place in `claims` + 1; 0: none yet */
 };
+
+#define RP_CLAIM_OF_DAEMON 0xffffffffU /* the daemon will read the header */
+
+/*
+ * TC's initial sequence numbers are multiples of this, so that nearly every
+ * packet that acknowledges more than a SYN-ACK tells so by itself.
+ */
+#define RP_ISN_STEP 32
 
 _Static_assert(sizeof(struct rp_handshake) == 40, "ABI");
 
@@ -269,6 +291,17 @@ struct rp_trusted {
 	__u32 prefixlen;
 	__u32 listener;
 	__u8 address[16];
+};
+
+/*
+ * The one value of `gates`, which the daemon has mapped: look-ups that would
+ * be in vain are not made while they are shut.
+ */
+struct rp_gates {
+	__u64 announced;    /* connections of the daemon's in `outgoing`, or
+			       `pending`; counted by the daemon */
+	__u64 watched;	    /* entries of stage DIRECT or STRAY ever made */
+	__u64 watched_gone; /* `watched` when the daemon last found none */
 };
 
 /* The one value of `settings`. */
