@@ -118,9 +118,13 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 	}
 	claim->tuple = memory->packet.tuple;
 	claim->seq = known->peer_isn + 1 + (header ? header->length : 0);
-	rp_fill_record(skb, &memory->packet, memory->number, listener, header,
+	rp_fill_record(&memory->packet, memory->number, listener, header,
 		       &claim->record);
 	claim->record.since = memory->now;
+	if (header && header->present) {
+		claim->record.tlvs = 1;
+		rp_copy_tlvs(skb, memory->packet.payload, header, &claim->tlvs);
+	}
 	known->claim = number;
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
@@ -363,8 +367,7 @@ static __always_inline int rp_may_be_early(const struct tcphdr *tcp)
 {
 	struct rp_gates *open = rp_gates_now();
 
-	return tcp->rst ||
-	       bpf_ntohl(tcp->ack_seq) % RP_ISN_STEP == 1 ||
+	return tcp->rst || bpf_ntohl(tcp->ack_seq) % RP_ISN_STEP == 1 ||
 	       !open || open->watched != open->watched_gone;
 }
 

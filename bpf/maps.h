@@ -23,6 +23,15 @@ struct {
 	__type(value, struct rp_connection);
 } connections __weak SEC(".maps");
 
+/* What their headers said beside addresses, for those that said more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, RP_TLVS_MAX);
+	__type(key, __u64);
+	__type(value, struct rp_tlvs);
+} tlvs __weak SEC(".maps");
+
 /* Records whose socket closed in the accept queue, and when; CLOCK_BOOTTIME. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

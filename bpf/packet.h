@@ -47,19 +47,19 @@ static __always_inline __u32 rp_guess_mac_len(struct __sk_buff *skb)
  * Copies a header, straight from the packet's linear part where it is there,
  * as it nearly always is. `off` below 256.
  */
-#define rp_load_header(skb, off, ret)                                         \
-	({                                                                    \
-		__u32 off_ = (off);                                           \
-		void *from_ = (void *)(long)(skb)->data;                      \
-		int error_ = 0;                                               \
-		asm volatile("%0 &= 255" : "+r"(off_));                       \
-		from_ += off_;                                                \
-		if (from_ + sizeof(*(ret)) <= (void *)(long)(skb)->data_end)  \
-			*(ret) = *(typeof(ret))from_;                         \
-		else                                                          \
-			error_ = bpf_skb_load_bytes(skb, off_, ret,           \
-						    sizeof(*(ret)));          \
-		error_;                                                       \
+#define rp_load_header(skb, off, ret)                                        \
+	({                                                                   \
+		__u32 off_ = (off);                                          \
+		void *from_ = (void *)(long)(skb)->data;                     \
+		int error_ = 0;                                              \
+		asm volatile("%0 &= 255" : "+r"(off_));                      \
+		from_ += off_;                                               \
+		if (from_ + sizeof(*(ret)) <= (void *)(long)(skb)->data_end) \
+			*(ret) = *(typeof(ret))from_;                        \
+		else                                                         \
+			error_ = bpf_skb_load_bytes(skb, off_, ret,          \
+						    sizeof(*(ret)));         \
+		error_;                                                      \
 	})
 
 union rp_ip {

@@ -72,6 +72,7 @@ static __always_inline void rp_copy_tlvs(struct __sk_buff *skb, __u32 base,
 					 const struct rp_header *header,
 					 struct rp_tlvs *tlvs)
 {
+	tlvs->truncated = 0;
 	tlvs->gcp_psc_id = header->gcp_psc_id;
 	tlvs->azure_link_id = header->azure_link_id;
 	tlvs->ssl_verify = header->ssl_verify;
@@ -96,8 +97,7 @@ static __always_inline void rp_copy_tlvs(struct __sk_buff *skb, __u32 base,
  * The record of a connection whose header was read, or that has none
  * (header NULL). Without addresses in it the connection's own stand.
  */
-static __always_inline void rp_fill_record(struct __sk_buff *skb,
-					   const struct rp_packet *packet,
+static __always_inline void rp_fill_record(const struct rp_packet *packet,
 					   __u32 number,
 					   const struct rp_listener *listener,
 					   const struct rp_header *header,
@@ -124,8 +124,6 @@ static __always_inline void rp_fill_record(struct __sk_buff *skb,
 	record->offload = listener->offload;
 	record->listener = number;
 	__builtin_memcpy(record->listener_name, listener->name, RP_NAME_LEN);
-	if (header && header->present)
-		rp_copy_tlvs(skb, packet->payload, header, &record->tlvs);
 }
 
 #endif

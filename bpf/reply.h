@@ -239,8 +239,8 @@ static __always_inline int rp_head_without(struct __sk_buff *skb,
 	tcp->check = 0;
 	sum.sum = rp_sum_pseudo(&memory->pseudo, packet->tuple.peer,
 				packet->tuple.local, len + sum.left);
-	sum.sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply->segment, len,
-				sum.sum);
+	sum.sum =
+		bpf_csum_diff(NULL, 0, (__be32 *)&reply->segment, len, sum.sum);
 	bpf_loop(SEGMENT_MAX / CHECKSUM_CHUNK, rp_sum_chunk, &sum, 0);
 	tcp->check = ~rp_fold(sum.sum);
 	return sum.left ? -1 : 0;
@@ -270,9 +270,8 @@ static __always_inline int rp_strip(struct __sk_buff *skb,
 	if (v4) {
 		reply->ip4.tot_len = bpf_htons(ip_len + total);
 		reply->ip4.check = 0;
-		reply->ip4.check = ~rp_fold(
-			bpf_csum_diff(NULL, 0, (__be32 *)&reply->ip4,
-				      sizeof(reply->ip4), 0));
+		reply->ip4.check = ~rp_fold(bpf_csum_diff(
+			NULL, 0, (__be32 *)&reply->ip4, sizeof(reply->ip4), 0));
 	} else {
 		reply->ip6.payload_len = bpf_htons(total);
 	}

@@ -142,8 +142,8 @@ static __always_inline int rp_bind_pending(struct bpf_sock_ops *ctx,
 {
 	struct rp_pending *waiting = bpf_map_lookup_elem(&pending, tuple);
 
-	if (!waiting || (waiting->kind == RP_PENDING_CLAIM &&
-			 waiting->seq != ctx->rcv_nxt))
+	if (!waiting ||
+	    (waiting->kind == RP_PENDING_CLAIM && waiting->seq != ctx->rcv_nxt))
 		return 0;
 	rp_bind(ctx, &waiting->record);
 	bpf_map_delete_elem(&pending, tuple);
@@ -168,6 +168,7 @@ static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
 {
 	__u32 slot = known->claim - 1;
 	struct rp_claim *claim;
+	__u64 cookie;
 
 	if (known->claim == RP_CLAIM_OF_DAEMON) {
 		rp_watch_close(ctx);
@@ -177,6 +178,12 @@ static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
 	if (!claim || claim->seq != ctx->rcv_nxt ||
 	    !rp_is_same(&claim->tuple, tuple))
 		return 0;
+	if (claim->record.tlvs) {
+		cookie = bpf_get_socket_cookie(ctx);
+		claim->record.tlvs = cookie;
+		if (bpf_map_update_elem(&tlvs, &cookie, &claim->tlvs, BPF_ANY))
+			claim->record.tlvs = 0;
+	}
 	rp_bind(ctx, &claim->record);
 	rp_count_record(&claim->record, ctx->family);
 	claim->tuple.local_port = 0; /* taken */
@@ -264,17 +271,28 @@ static __always_inline int rp_is_queued(struct bpf_sock_ops *ctx)
 }
 
 /* The server may still accept it, and shall then see the real client. */
-static __always_inline int rp_keep_orphan(__u64 cookie)
+static __always_inline int rp_keep_orphan(__u64 cookie,
+					  struct rp_connection *record)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
-	struct rp_connection *record;
 
-	record = bpf_map_lookup_elem(&connections, &cookie);
-	if (!record || !record->shown ||
+	if (!record->shown ||
 	    bpf_map_update_elem(&orphans, &cookie, &now, BPF_ANY))
 		return 0;
 	record->closed = 1;
 	return 1;
+}
+
+static __always_inline void rp_drop(struct bpf_sock_ops *ctx, __u64 cookie,
+				    struct rp_connection *record)
+{
+	__u64 key = record->tlvs;
+
+	if (rp_is_queued(ctx) && rp_keep_orphan(cookie, record))
+		return;
+	if (key)
+		bpf_map_delete_elem(&tlvs, &key);
+	bpf_map_delete_elem(&connections, &cookie);
 }
 
 /*
@@ -290,16 +308,16 @@ static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
 	record = bpf_map_lookup_elem(&connections, &cookie);
 	if (record && record->offload == RP_OFFLOAD_ACCEPT && record->shown) {
 		/* Inline: nothing else knows of it. */
-		if (!rp_is_queued(ctx) || !rp_keep_orphan(cookie))
-			bpf_map_delete_elem(&connections, &cookie);
+		rp_drop(ctx, cookie, record);
 		return;
 	}
 	if (!rp_read_tuple(ctx, &tuple))
 		return;
 	bpf_map_delete_elem(&awaiting, &tuple);
 	bpf_map_delete_elem(&handshakes, &tuple);
-	if (!rp_is_queued(ctx) || !rp_keep_orphan(cookie))
-		bpf_map_delete_elem(&connections, &cookie);
+	record = bpf_map_lookup_elem(&connections, &cookie);
+	if (record)
+		rp_drop(ctx, cookie, record);
 	rp_flip(&handler_side, &tuple);
 	bpf_map_delete_elem(&pending, &handler_side);
 }

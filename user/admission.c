@@ -139,14 +139,19 @@ static void admit(struct connection *c, const struct rp_header *header,
  */
 static bool admit_headless(struct connection *c)
 {
+	struct datapath *datapath = connection_worker(c)->datapath;
 	struct rp_connection known;
+	struct rp_tlvs tlvs;
+	bool has_tlvs;
 
-	if (datapath_lookup(connection_worker(c)->datapath,
+	if (datapath_lookup(datapath,
 			    socket_cookie(c->relay.side[FRONT].watch.fd),
 			    &known) ||
 	    known.offload != RP_OFFLOAD_ACCEPT)
 		return false;
-	if (record_take(&c->record, &known))
+	has_tlvs =
+		known.tlvs && datapath_tlvs(datapath, known.tlvs, &tlvs) == 0;
+	if (record_take(&c->record, &known, has_tlvs ? &tlvs : NULL))
 		listener_count(c->listener, RP_STAT_RESOURCE);
 	handler_open(c, NULL, 0, c->record.proxy, 0);
 	return true;

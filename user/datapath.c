@@ -381,25 +381,63 @@ int datapath_lookup(struct datapath *datapath, uint64_t cookie,
 	return 0;
 }
 
-int datapath_record(struct datapath *datapath, uint64_t cookie,
-		    const struct rp_connection *record)
+int datapath_tlvs(struct datapath *datapath, uint64_t key, struct rp_tlvs *ret)
 {
-	if (!datapath)
-		return 0;
-	return bpf_map__update_elem(datapath->skeleton->maps.connections,
-				    &cookie, sizeof(cookie), record,
-				    sizeof(*record), BPF_ANY);
+	if (!datapath ||
+	    bpf_map__lookup_elem(datapath->skeleton->maps.tlvs, &key,
+				 sizeof(key), ret, sizeof(*ret), 0))
+		return -ENOENT;
+	return 0;
 }
 
-void datapath_forget(struct datapath *datapath, uint64_t cookie)
+/* Before the record that has the key. Returns the key, 0 if there are none. */
+static uint64_t store_tlvs(struct datapath *datapath, uint64_t cookie,
+			   const struct rp_tlvs *tlvs)
 {
-	if (datapath)
-		bpf_map__delete_elem(datapath->skeleton->maps.connections,
-				     &cookie, sizeof(cookie), 0);
+	if (!tlvs ||
+	    bpf_map__update_elem(datapath->skeleton->maps.tlvs, &cookie,
+				 sizeof(cookie), tlvs, sizeof(*tlvs), BPF_ANY))
+		return 0;
+	return cookie;
+}
+
+static void forget_tlvs(struct datapath *datapath, uint64_t cookie)
+{
+	bpf_map__delete_elem(datapath->skeleton->maps.tlvs, &cookie,
+			     sizeof(cookie), 0);
+}
+
+int datapath_record(struct datapath *datapath, uint64_t cookie,
+		    const struct rp_connection *record,
+		    const struct rp_tlvs *tlvs)
+{
+	struct rp_connection copy = *record;
+	int error;
+
+	if (!datapath)
+		return 0;
+	copy.tlvs = store_tlvs(datapath, cookie, tlvs);
+	error = bpf_map__update_elem(datapath->skeleton->maps.connections,
+				     &cookie, sizeof(cookie), &copy,
+				     sizeof(copy), BPF_ANY);
+	if (error && copy.tlvs)
+		forget_tlvs(datapath, cookie);
+	return error;
+}
+
+void datapath_forget(struct datapath *datapath, uint64_t cookie, bool has_tlvs)
+{
+	if (!datapath)
+		return;
+	bpf_map__delete_elem(datapath->skeleton->maps.connections, &cookie,
+			     sizeof(cookie), 0);
+	if (has_tlvs)
+		forget_tlvs(datapath, cookie);
 }
 
 int datapath_announce(struct datapath *datapath, uint64_t cookie,
-		      const struct rp_connection *record)
+		      const struct rp_connection *record,
+		      const struct rp_tlvs *tlvs)
 {
 	struct rp_pending announced = {.kind = RP_PENDING_ANNOUNCED,
 				       .record = *record};
@@ -408,20 +446,24 @@ int datapath_announce(struct datapath *datapath, uint64_t cookie,
 	if (!datapath)
 		return 0;
 	announced.record.shown = 1;
+	announced.record.tlvs = store_tlvs(datapath, cookie, tlvs);
 	__atomic_add_fetch(&datapath->gates->announced, 1, __ATOMIC_SEQ_CST);
 	error = bpf_map__update_elem(datapath->skeleton->maps.outgoing, &cookie,
 				     sizeof(cookie), &announced,
 				     sizeof(announced), BPF_ANY);
 	if (error)
-		datapath_announced(datapath);
+		datapath_announced(datapath, cookie, announced.record.tlvs);
 	return error;
 }
 
-void datapath_announced(struct datapath *datapath)
+void datapath_announced(struct datapath *datapath, uint64_t cookie,
+			bool has_tlvs)
 {
-	if (datapath)
-		__atomic_sub_fetch(&datapath->gates->announced, 1,
-				   __ATOMIC_SEQ_CST);
+	if (!datapath)
+		return;
+	__atomic_sub_fetch(&datapath->gates->announced, 1, __ATOMIC_SEQ_CST);
+	if (has_tlvs)
+		forget_tlvs(datapath, cookie);
 }
 
 uint64_t datapath_stat(struct datapath *datapath, uint32_t listener,

@@ -117,12 +117,19 @@ void datapath_handle_event(struct datapath *datapath);
 int datapath_lookup(struct datapath *datapath, uint64_t cookie,
 		    struct rp_connection *ret);
 
-/* Stores (or replaces) the record of socket `cookie`. 0, -E2BIG when full. */
-int datapath_record(struct datapath *datapath, uint64_t cookie,
-		    const struct rp_connection *record);
+/* The TLVs of a record, whose `tlvs` is the key. 0 or -ENOENT. */
+int datapath_tlvs(struct datapath *datapath, uint64_t key, struct rp_tlvs *ret);
 
-/* Removes the record of socket `cookie`; none is fine. */
-void datapath_forget(struct datapath *datapath, uint64_t cookie);
+/*
+ * Stores (or replaces) the record of socket `cookie`, with its TLVs or NULL.
+ * 0, -E2BIG when full.
+ */
+int datapath_record(struct datapath *datapath, uint64_t cookie,
+		    const struct rp_connection *record,
+		    const struct rp_tlvs *tlvs);
+
+/* Removes the record of socket `cookie`, and its TLVs; none is fine. */
+void datapath_forget(struct datapath *datapath, uint64_t cookie, bool has_tlvs);
 
 /*
  * For client_address = getpeername, before connect() on the daemon's socket
@@ -130,10 +137,12 @@ void datapath_forget(struct datapath *datapath, uint64_t cookie);
  * accepts, and getpeername() on that one returns record->client.
  */
 int datapath_announce(struct datapath *datapath, uint64_t cookie,
-		      const struct rp_connection *record);
+		      const struct rp_connection *record,
+		      const struct rp_tlvs *tlvs);
 
 /* To be called once for each announcement, when its connection ends. */
-void datapath_announced(struct datapath *datapath);
+void datapath_announced(struct datapath *datapath, uint64_t cookie,
+			bool has_tlvs);
 
 /* What the kernel counted, over all CPUs. */
 uint64_t datapath_stat(struct datapath *datapath, uint32_t listener,

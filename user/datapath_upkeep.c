@@ -55,7 +55,7 @@ static void drop_orphans(struct datapath *datapath, uint64_t now)
 					 &since, sizeof(since), 0) ||
 		    age(since, now) < RP_ORPHAN_NS)
 			continue;
-		datapath_forget(datapath, cookie);
+		datapath_forget(datapath, cookie, true);
 		bpf_map__delete_elem(orphans, &cookie, sizeof(cookie), 0);
 	}
 }
@@ -252,9 +252,8 @@ static void review_handshakes(struct datapath *datapath, uint64_t now)
 					 sizeof(handshake.listener), &listener,
 					 sizeof(listener), 0))
 			continue;
-		datapath->review_found |=
-			handshake.stage == RP_STAGE_DIRECT ||
-			handshake.stage == RP_STAGE_STRAY;
+		datapath->review_found |= handshake.stage == RP_STAGE_DIRECT ||
+					  handshake.stage == RP_STAGE_STRAY;
 		if (handshake.stage != RP_STAGE_SYN_RECEIVED ||
 		    age(handshake.since, now) <
 			    listener.header_timeout * 1000000ULL)

@@ -157,8 +157,9 @@ static int read_map(const char *directory, const char *name, size_t key_size,
 
 struct connections_call {
 	void (*each)(uint64_t cookie, const struct rp_connection *record,
-		     void *arg);
+		     const struct rp_tlvs *tlvs, void *arg);
 	void *arg;
+	int tlvs; /* the map */
 };
 
 static void give_connection(const void *key, const void *value,
@@ -166,24 +167,39 @@ static void give_connection(const void *key, const void *value,
 {
 	const struct connections_call *call = arg;
 	struct rp_connection record;
+	struct rp_tlvs tlvs;
+	bool has_tlvs;
 	uint64_t cookie;
 
 	(void)map;
 	memcpy(&cookie, key, sizeof(cookie));
 	memcpy(&record, value, sizeof(record));
-	call->each(cookie, &record, call->arg);
+	has_tlvs = record.tlvs &&
+		   bpf_map_lookup_elem(call->tlvs, &record.tlvs, &tlvs) == 0;
+	call->each(cookie, &record, has_tlvs ? &tlvs : NULL, call->arg);
 }
 
 int pins_connections(const char *directory,
 		     void (*each)(uint64_t cookie,
 				  const struct rp_connection *record,
-				  void *arg),
+				  const struct rp_tlvs *tlvs, void *arg),
 		     void *arg)
 {
-	struct connections_call call = {each, arg};
+	struct connections_call call = {.each = each, .arg = arg};
+	struct map tlvs;
+	int r = check_abi(directory);
 
-	return read_map(directory, "connections", sizeof(uint64_t),
-			sizeof(struct rp_connection), give_connection, &call);
+	if (r < 0)
+		return r;
+	r = map_open(directory, "tlvs", sizeof(uint64_t),
+		     sizeof(struct rp_tlvs), &tlvs);
+	if (r < 0)
+		return r;
+	call.tlvs = tlvs.fd;
+	r = read_map(directory, "connections", sizeof(uint64_t),
+		     sizeof(struct rp_connection), give_connection, &call);
+	close(tlvs.fd);
+	return r;
 }
 
 struct listeners_call {

@@ -20,7 +20,7 @@
 int pins_connections(const char *directory,
 		     void (*each)(uint64_t cookie,
 				  const struct rp_connection *record,
-				  void *arg),
+				  const struct rp_tlvs *tlvs, void *arg),
 		     void *arg);
 
 int pins_listeners(const char *directory,

@@ -147,9 +147,9 @@ static void add_connection(struct merge *merge, json_t *connection)
 }
 
 static void add_pinned(uint64_t cookie, const struct rp_connection *record,
-		       void *arg)
+		       const struct rp_tlvs *tlvs, void *arg)
 {
-	add_connection(arg, view_connection(cookie, record));
+	add_connection(arg, view_connection(cookie, record, tlvs));
 }
 
 static void add_asked(struct merge *merge, const json_t *asked)

@@ -122,9 +122,10 @@ int record_fill(struct record *record, int fd, const struct rp_header *header,
 	return tlvs_pack(&tlvs, &record->tlvs);
 }
 
-int record_take(struct record *record, const struct rp_connection *known)
+int record_take(struct record *record, const struct rp_connection *known,
+		const struct rp_tlvs *tlvs)
 {
-	struct rp_tlvs tlvs = known->tlvs;
+	struct rp_tlvs copy;
 
 	record->since = known->since;
 	record->command = known->command;
@@ -134,10 +135,14 @@ int record_take(struct record *record, const struct rp_connection *known)
 	       sizeof(record->destination));
 	record->client_port = known->client_port;
 	record->destination_port = known->destination_port;
-	return tlvs.present ? tlvs_pack(&tlvs, &record->tlvs) : 0;
+	if (!tlvs)
+		return 0;
+	copy = *tlvs;
+	return tlvs_pack(&copy, &record->tlvs);
 }
 
-void record_expand(const struct record *record, struct rp_connection *ret)
+bool record_expand(const struct record *record, struct rp_connection *ret,
+		   struct rp_tlvs *ret_tlvs)
 {
 	*ret = (struct rp_connection){
 		.since = record->since,
@@ -150,8 +155,11 @@ void record_expand(const struct record *record, struct rp_connection *ret)
 	memcpy(ret->client, record->client, sizeof(ret->client));
 	memcpy(ret->proxy, record->proxy, sizeof(ret->proxy));
 	memcpy(ret->destination, record->destination, sizeof(ret->destination));
-	if (record->tlvs)
-		tlvs_unpack(record->tlvs, &ret->tlvs);
+	if (!record->tlvs)
+		return false;
+	memset(ret_tlvs, 0, sizeof(*ret_tlvs));
+	tlvs_unpack(record->tlvs, ret_tlvs);
+	return true;
 }
 
 bool record_agrees(const struct record *record,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * record.h - who a connection's client is, kept small: one for every relayed
- * connection, for as long as it lives. struct rp_connection, with room for
- * every TLV there is, is made from it when somebody asks.
+ * connection, for as long as it lives. struct rp_connection, and struct rp_tlvs
+ * with room for every TLV there is, are made from it when somebody asks.
  */
 #ifndef REALPEER_RECORD_H
 #define REALPEER_RECORD_H
@@ -38,11 +38,19 @@ void record_begin(struct record *record, const uint8_t peer[16],
 int record_fill(struct record *record, int fd, const struct rp_header *header,
 		const uint8_t *data);
 
-/* What the kernel read of a header that is gone. 0; -ENOMEM: no TLVs. */
-int record_take(struct record *record, const struct rp_connection *known);
+/*
+ * What the kernel read of a header that is gone, with its TLVs or NULL.
+ * 0; -ENOMEM: all but the TLVs.
+ */
+int record_take(struct record *record, const struct rp_connection *known,
+		const struct rp_tlvs *tlvs);
 
-/* Sets everything but delivery, offload and listener, which become zero. */
-void record_expand(const struct record *record, struct rp_connection *ret);
+/*
+ * Sets everything but delivery, offload, listener and the key of the TLVs,
+ * which become zero. Are there TLVs, then in *ret_tlvs?
+ */
+bool record_expand(const struct record *record, struct rp_connection *ret,
+		   struct rp_tlvs *ret_tlvs);
 
 /* Does a claim of the kernel say the same of client and header? */
 bool record_agrees(const struct record *record,

@@ -20,15 +20,17 @@ uint64_t socket_cookie(int fd)
 	return cookie;
 }
 
-void registry_record(const struct connection *c, struct rp_connection *ret)
+bool registry_record(const struct connection *c, struct rp_connection *ret,
+		     struct rp_tlvs *ret_tlvs)
 {
 	const struct listener *listener = c->listener;
+	bool has_tlvs = record_expand(&c->record, ret, ret_tlvs);
 
-	record_expand(&c->record, ret);
 	ret->delivery = RP_DELIVERY_RELAY;
 	ret->offload = listener->offload;
 	ret->listener = listener->number;
 	memcpy(ret->listener_name, listener->settings->name, RP_NAME_LEN);
+	return has_tlvs;
 }
 
 /* Can getpeername() on the handler's socket tell this client? */
@@ -80,6 +82,8 @@ void registry_add(struct connection *c, int handler_fd)
 			    !c->relay.direction[UP].gated;
 	enum claim claim = CLAIM_NONE;
 	struct rp_connection record;
+	struct rp_tlvs tlvs;
+	bool has_tlvs;
 	uint64_t front = 0;
 	int error = 0;
 
@@ -92,16 +96,18 @@ void registry_add(struct connection *c, int handler_fd)
 		claim = check_claim(c, front);
 	else if (c->headless)
 		claim = CLAIM_RIGHT;
-	registry_record(c, &record);
+	has_tlvs = registry_record(c, &record, &tlvs);
 	if (show) {
 		if (claim != CLAIM_NONE)
-			datapath_forget(datapath, front);
+			datapath_forget(datapath, front, c->headless);
 		c->cookie = socket_cookie(handler_fd);
-		error = datapath_announce(datapath, c->cookie, &record);
+		error = datapath_announce(datapath, c->cookie, &record,
+					  has_tlvs ? &tlvs : NULL);
 		c->announced = !error;
 	} else {
-		if (claim != CLAIM_RIGHT)
-			error = datapath_record(datapath, front, &record);
+		if (claim != CLAIM_RIGHT || (has_tlvs && !c->headless))
+			error = datapath_record(datapath, front, &record,
+						has_tlvs ? &tlvs : NULL);
 		c->cookie = front;
 		c->recorded = true;
 	}
@@ -114,10 +120,12 @@ void registry_add(struct connection *c, int handler_fd)
 
 void registry_remove(struct connection *c)
 {
+	struct datapath *datapath = connection_worker(c)->datapath;
+
 	if (c->recorded)
-		datapath_forget(connection_worker(c)->datapath, c->cookie);
+		datapath_forget(datapath, c->cookie, c->record.tlvs);
 	if (c->announced)
-		datapath_announced(connection_worker(c)->datapath);
+		datapath_announced(datapath, c->cookie, c->record.tlvs);
 	c->recorded = false;
 	c->announced = false;
 }

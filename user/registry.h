@@ -6,6 +6,7 @@
 #ifndef REALPEER_REGISTRY_H
 #define REALPEER_REGISTRY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "realpeer/abi.h"
@@ -21,9 +22,9 @@ void registry_add(struct connection *connection, int handler_fd);
 /* Removes the entry if it is ours to remove. */
 void registry_remove(struct connection *connection);
 
-/* The whole record, for listing. */
-void registry_record(const struct connection *connection,
-		     struct rp_connection *ret);
+/* The whole record, for listing. Are there TLVs, then in *ret_tlvs? */
+bool registry_record(const struct connection *connection,
+		     struct rp_connection *ret, struct rp_tlvs *ret_tlvs);
 
 uint64_t socket_cookie(int fd); /* 0: none */
 

@@ -517,6 +517,8 @@ struct batch {
 	size_t n;
 	uint64_t cookies[LIST_BATCH];
 	struct rp_connection records[LIST_BATCH];
+	struct rp_tlvs tlvs[LIST_BATCH];
+	bool has_tlvs[LIST_BATCH];
 };
 
 /* In a worker: a few at a time, so that bytes go on to flow in between. */
@@ -535,7 +537,8 @@ static void list_some(struct worker *worker, void *argument)
 		if (c->state != CONNECTION_RELAYING)
 			continue;
 		batch->cookies[batch->n] = connection_cookie(c);
-		registry_record(c, &batch->records[batch->n]);
+		batch->has_tlvs[batch->n] = registry_record(
+			c, &batch->records[batch->n], &batch->tlvs[batch->n]);
 		batch->n++;
 	}
 	batch->end = !worker->cursor;
@@ -544,7 +547,7 @@ static void list_some(struct worker *worker, void *argument)
 void server_connections(struct server *server,
 			void (*each)(uint64_t cookie,
 				     const struct rp_connection *record,
-				     void *arg),
+				     const struct rp_tlvs *tlvs, void *arg),
 			void *arg)
 {
 	for (size_t w = 0; w < server->n_workers; w++) {
@@ -553,7 +556,9 @@ void server_connections(struct server *server,
 		do {
 			worker_call(server->workers[w], list_some, &batch);
 			for (size_t i = 0; i < batch.n; i++)
-				each(batch.cookies[i], &batch.records[i], arg);
+				each(batch.cookies[i], &batch.records[i],
+				     batch.has_tlvs[i] ? &batch.tlvs[i] : NULL,
+				     arg);
 		} while (!batch.end);
 	}
 }

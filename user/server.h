@@ -60,7 +60,7 @@ uint64_t server_active(struct server *server, uint32_t listener);
 void server_connections(struct server *server,
 			void (*each)(uint64_t cookie,
 				     const struct rp_connection *record,
-				     void *arg),
+				     const struct rp_tlvs *tlvs, void *arg),
 			void *arg);
 
 /*

@@ -118,10 +118,11 @@ struct connections_answer {
 
 /* One at a time: a tree of all of them would take several times the room. */
 static void write_connection(uint64_t cookie,
-			     const struct rp_connection *record, void *arg)
+			     const struct rp_connection *record,
+			     const struct rp_tlvs *tlvs, void *arg)
 {
 	struct connections_answer *answer = arg;
-	json_t *json = view_connection(cookie, record);
+	json_t *json = view_connection(cookie, record, tlvs);
 
 	if (!answer->first)
 		fputc(',', answer->out);

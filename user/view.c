@@ -192,7 +192,8 @@ static void put_endpoint(json_t *object, const char *key, const char *port_key,
 	put(object, port_key, json_integer(port), ok);
 }
 
-json_t *view_connection(uint64_t cookie, const struct rp_connection *record)
+json_t *view_connection(uint64_t cookie, const struct rp_connection *record,
+			const struct rp_tlvs *tlvs)
 {
 	json_t *object = json_object();
 	char ip[INET6_ADDRSTRLEN], since[TIME_TEXT_MAX];
@@ -217,7 +218,7 @@ json_t *view_connection(uint64_t cookie, const struct rp_connection *record)
 	put(object, "offload", json_string(offload_name(record->offload)), &ok);
 	put(object, "since", json_string(since_format(record->since, since)),
 	    &ok);
-	put(object, "tlvs", tlvs_json(&record->tlvs, &ok), &ok);
+	put(object, "tlvs", tlvs ? tlvs_json(tlvs, &ok) : json_object(), &ok);
 	if (ok)
 		return object;
 	json_decref(object);

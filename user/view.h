@@ -14,7 +14,7 @@
 #include "realpeer/abi.h"
 
 /*
- * One connection; a new reference, NULL without memory.
+ * One connection, with its TLVs or NULL; a new reference, NULL without memory.
  *
  *	cookie, *_port, version		numbers
  *	family				"ipv4" or "ipv6", of the client
@@ -24,7 +24,8 @@
  *					has \xNN, unique_id is hexadecimal
  *					unless printable
  */
-json_t *view_connection(uint64_t cookie, const struct rp_connection *record);
+json_t *view_connection(uint64_t cookie, const struct rp_connection *record,
+			const struct rp_tlvs *tlvs);
 
 /* Name of a count, as in JSON. */
 const char *view_stat_name(enum rp_stat stat);

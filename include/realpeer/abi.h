@@ -20,6 +20,7 @@
 #define RP_NAME_LEN	   24 /* listener name, NUL included */
 #define RP_LISTENERS_MAX   4096
 #define RP_CONNECTIONS_MAX (1 << 20)
+#define RP_TLVS_MAX	   (1 << 18)
 #define RP_TRUSTED_MAX	   65536
 
 /* Longest header that the kernel decides on; longer ones are the daemon's. */
@@ -109,7 +110,8 @@ enum rp_tlv_bit {
 };
 
 /*
- * The TLVs that are kept, proxy-protocol.txt section 2.2 and the vendors'.
+ * The TLVs that are kept, proxy-protocol.txt section 2.2 and the vendors':
+ * value of `tlvs`. Few connections have one, and their records stay small.
  * Text is not NUL-terminated: the *_len fields say how many bytes stand.
  */
 struct rp_tlvs {
@@ -156,10 +158,11 @@ struct rp_connection {
 	__u8 closed;	/* 1: before accept() returned it */
 	__u32 listener; /* key of `listeners` */
 	char listener_name[RP_NAME_LEN];
-	struct rp_tlvs tlvs;
+	__u64 tlvs; /* key of `tlvs`, the cookie of one of its sockets; 0: none
+		     */
 };
 
-_Static_assert(sizeof(struct rp_connection) == 440, "ABI");
+_Static_assert(sizeof(struct rp_connection) == 104, "ABI");
 
 /*
  * How long the record of a connection that ended before accept() returned it
@@ -210,8 +213,9 @@ struct rp_pending {
  */
 struct rp_claim {
 	struct rp_tuple tuple;
-	__u32 seq; /* of the next byte, host order */
-	struct rp_connection record;
+	__u32 seq;		     /* of the next byte, host order */
+	struct rp_connection record; /* .tlvs: not 0 if there are any */
+	struct rp_tlvs tlvs;
 };
 
 enum rp_stage {

@@ -213,6 +213,7 @@ static void test_take_over(void **state)
 {
 	struct datapath *datapath = open_datapath();
 	struct rp_connection record = {.client_port = 4711}, found;
+	struct rp_tlvs tlvs = {.present = RP_TLV_SSL}, found_tlvs;
 	struct sample two[2];
 	struct listener_config listeners[2];
 	struct config config = {.listeners = listeners, .n_listeners = 2};
@@ -225,7 +226,7 @@ static void test_take_over(void **state)
 	listeners[1] = two[1].listener;
 	datapath_number(datapath, &config, numbers);
 	assert_int_equal(datapath_configure(datapath, &config, numbers), 0);
-	assert_int_equal(datapath_record(datapath, 99, &record), 0);
+	assert_int_equal(datapath_record(datapath, 99, &record, &tlvs), 0);
 	datapath_close(datapath, false);
 	assert_pinned("links/sockops");
 
@@ -237,8 +238,12 @@ static void test_take_over(void **state)
 	assert_int_equal(again[0], numbers[1]);
 	assert_int_equal(again[1], numbers[0]);
 	assert_int_equal(datapath_lookup(datapath, 99, &found), 0);
+	record.tlvs = 99;
 	assert_memory_equal(&found, &record, sizeof(found));
-	datapath_forget(datapath, 99);
+	assert_int_equal(datapath_tlvs(datapath, 99, &found_tlvs), 0);
+	assert_memory_equal(&found_tlvs, &tlvs, sizeof(tlvs));
+	datapath_forget(datapath, 99, true);
+	assert_int_equal(datapath_tlvs(datapath, 99, &found_tlvs), -ENOENT);
 	assert_int_equal(datapath_lookup(datapath, 99, &found), -ENOENT);
 	datapath_close(datapath, true);
 	assert_gone();
@@ -358,21 +363,24 @@ static void test_without(void **state)
 {
 	struct rp_connection record = {0};
 	struct attached attached = {0};
+	struct rp_tlvs tlvs;
 	struct sample one;
 
 	(void)state;
 	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
 	assert_int_equal(configure(NULL, &one.config), 1);
 	assert_int_equal(datapath_offload(NULL, &one.listener), RP_OFFLOAD_OFF);
-	assert_int_equal(datapath_record(NULL, 1, &record), 0);
-	assert_int_equal(datapath_announce(NULL, 1, &record), 0);
+	assert_int_equal(datapath_record(NULL, 1, &record, NULL), 0);
+	assert_int_equal(datapath_announce(NULL, 1, &record, NULL), 0);
 	assert_int_equal(datapath_lookup(NULL, 1, &record), -ENOENT);
+	assert_int_equal(datapath_tlvs(NULL, 1, &tlvs), -ENOENT);
+	datapath_announced(NULL, 1, true);
 	assert_int_equal(datapath_stat(NULL, 1, RP_STAT_CONNECTIONS), 0);
 	assert_int_equal(datapath_event_fd(NULL), -1);
 	assert_int_equal(datapath_upkeep(NULL), UINT32_MAX);
 	assert_int_equal(datapath_restore_attached(NULL, &attached), 0);
 	assert_false(datapath_can_accept(NULL));
-	datapath_forget(NULL, 1);
+	datapath_forget(NULL, 1, true);
 	datapath_handle_event(NULL);
 	datapath_close(NULL, true);
 }

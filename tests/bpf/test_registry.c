@@ -139,9 +139,10 @@ static void expect_entry(uint64_t cookie, const char *client, bool shown)
 }
 
 static void take_cookie(uint64_t cookie, const struct rp_connection *record,
-			void *argument)
+			const struct rp_tlvs *tlvs, void *argument)
 {
 	(void)record;
+	(void)tlvs;
 	*(uint64_t *)argument = cookie;
 }
 

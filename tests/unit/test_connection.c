@@ -299,9 +299,10 @@ static void idle(void **state)
 }
 
 static void count_one(uint64_t cookie, const struct rp_connection *record,
-		      void *argument)
+		      const struct rp_tlvs *tlvs, void *argument)
 {
 	(void)record;
+	(void)tlvs;
 	assert_true(cookie != 0);
 	++*(unsigned int *)argument;
 }
@@ -334,12 +335,13 @@ struct crowd {
 };
 
 static void close_all(uint64_t cookie, const struct rp_connection *record,
-		      void *argument)
+		      const struct rp_tlvs *tlvs, void *argument)
 {
 	struct crowd *crowd = argument;
 
 	(void)cookie;
 	(void)record;
+	(void)tlvs;
 	if (crowd->listed++)
 		return;
 	for (int i = 0; i < 150; i++) {
@@ -364,11 +366,12 @@ static void closed_while_listed(void **state)
 }
 
 static void check_record(uint64_t cookie, const struct rp_connection *record,
-			 void *argument)
+			 const struct rp_tlvs *tlvs, void *argument)
 {
 	char text[ENDPOINT_TEXT_MAX];
 
 	assert_true(cookie != 0);
+	assert_non_null(tlvs);
 	assert_string_equal(endpoint_format(record->client, record->client_port,
 					    text),
 			    RELAYED_CLIENT ":5555");
@@ -385,9 +388,9 @@ static void check_record(uint64_t cookie, const struct rp_connection *record,
 	assert_int_equal(record->listener, RELAYED_LISTENER);
 	assert_string_equal(record->listener_name, "test");
 	assert_true(record->since > 0);
-	assert_int_equal(record->tlvs.present, RP_TLV_UNIQUE_ID);
-	assert_int_equal(record->tlvs.unique_id_len, 4);
-	assert_memory_equal(record->tlvs.unique_id, "id42", 4);
+	assert_int_equal(tlvs->present, RP_TLV_UNIQUE_ID);
+	assert_int_equal(tlvs->unique_id_len, 4);
+	assert_memory_equal(tlvs->unique_id, "id42", 4);
 	*(uint16_t *)argument = 0;
 }
 

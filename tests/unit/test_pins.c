@@ -77,12 +77,13 @@ struct seen {
 };
 
 static void see_connection(uint64_t cookie, const struct rp_connection *record,
-			   void *arg)
+			   const struct rp_tlvs *tlvs, void *arg)
 {
 	struct seen *seen = arg;
 
 	seen->n++;
-	if (cookie >= sizeof(seen->cookies) ||
+	if (cookie >= sizeof(seen->cookies) || !record->tlvs != !tlvs ||
+	    (tlvs && tlvs->ssl_verify != cookie) ||
 	    record->client_port != (uint16_t)(cookie * 7))
 		seen->wrong = true;
 	else
@@ -95,19 +96,28 @@ static void connections(void **state)
 	static const size_t sizes[] = {0, 1, 2, 255, 256, 257, 1500};
 	struct seen seen;
 	size_t have = 0;
-	int fd;
+	int fd, tlvs;
 
 	need_bpf();
 	make_settings(state, RP_ABI_VERSION);
 	fd = make_map(state, BPF_MAP_TYPE_HASH, "connections", sizeof(uint64_t),
 		      sizeof(struct rp_connection), 2000);
+	tlvs = make_map(state, BPF_MAP_TYPE_HASH, "tlvs", sizeof(uint64_t),
+			sizeof(struct rp_tlvs), 2000);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		for (; have < sizes[i]; have++) {
 			uint64_t cookie = have;
 			struct rp_connection record = {
 				.client_port = (uint16_t)(cookie * 7),
+				.tlvs = cookie % 3 == 1 ? cookie : 0,
 			};
+			struct rp_tlvs its = {.ssl_verify = cookie};
 
+			if (record.tlvs)
+				assert_int_equal(
+					bpf_map_update_elem(tlvs, &cookie, &its,
+							    BPF_ANY),
+					0);
 			assert_int_equal(bpf_map_update_elem(fd, &cookie,
 							     &record, BPF_ANY),
 					 0);
@@ -121,6 +131,7 @@ static void connections(void **state)
 			assert_int_equal(seen.cookies[j], 1);
 	}
 	close(fd);
+	close(tlvs);
 }
 
 static void see_listener(uint32_t number, const struct rp_listener *listener,
@@ -229,6 +240,8 @@ static void other_layout(void **state)
 	make_settings(state, RP_ABI_VERSION);
 	close(make_map(state, BPF_MAP_TYPE_HASH, "connections",
 		       sizeof(uint64_t), sizeof(struct rp_connection) + 8, 10));
+	close(make_map(state, BPF_MAP_TYPE_HASH, "tlvs", sizeof(uint64_t),
+		       sizeof(struct rp_tlvs), 10));
 	assert_int_equal(pins_connections(*state, see_connection, &seen),
 			 -EPROTO);
 }

@@ -22,6 +22,7 @@ static void check(const struct vector *vector)
 					  .proxy_port = 999,
 					  .delivery = 0,
 				  };
+	struct rp_tlvs got_tlvs, expected_tlvs;
 	struct rp_header header;
 	struct record record;
 
@@ -32,7 +33,8 @@ static void check(const struct vector *vector)
 			 RP_HEADER);
 	record_begin(&record, proxy, 999);
 	assert_int_equal(record_fill(&record, -1, &header, vector->bytes), 0);
-	record_expand(&record, &got);
+	assert_int_equal(record_expand(&record, &got, &got_tlvs),
+			 header.present != 0);
 	expected.since = record.since;
 	memcpy(expected.proxy, proxy, 16);
 	memcpy(expected.client, proxy, 16);
@@ -45,9 +47,12 @@ static void check(const struct vector *vector)
 	}
 	expected.version = header.version;
 	expected.command = header.command;
-	if (header.present)
-		rp_tlvs_fill(&header, vector->bytes, &expected.tlvs);
 	assert_memory_equal(&got, &expected, sizeof(got));
+	if (header.present) {
+		rp_tlvs_fill(&header, vector->bytes, &expected_tlvs);
+		assert_memory_equal(&got_tlvs, &expected_tlvs,
+				    sizeof(got_tlvs));
+	}
 	assert_true(record_agrees(&record, &got));
 	record_end(&record);
 	assert_null(record.tlvs);
@@ -114,10 +119,11 @@ static void disagreement(void **state)
 	};
 	struct record record = {.client_port = 1, .version = 2};
 	struct rp_connection claim;
+	struct rp_tlvs tlvs;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
-		record_expand(&record, &claim);
+		assert_false(record_expand(&record, &claim, &tlvs));
 		assert_true(record_agrees(&record, &claim));
 		((uint8_t *)&claim)[offsets[i]] ^= 1;
 		assert_false(record_agrees(&record, &claim));

@@ -45,9 +45,10 @@ static void whole_record(void **state)
 		.record = {.client_port = 5555, .version = 2},
 	};
 	struct rp_connection record;
+	struct rp_tlvs tlvs;
 
 	(void)state;
-	registry_record(&connection, &record);
+	assert_false(registry_record(&connection, &record, &tlvs));
 	assert_int_equal(record.delivery, RP_DELIVERY_RELAY);
 	assert_int_equal(record.offload, RP_OFFLOAD_PEEK);
 	assert_int_equal(record.listener, 17);

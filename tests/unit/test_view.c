@@ -42,7 +42,7 @@ static struct rp_connection example(void)
 /* The connection as compact JSON, its time replaced by "T". */
 static char *shown(uint64_t cookie, const struct rp_connection *record)
 {
-	json_t *json = view_connection(cookie, record);
+	json_t *json = view_connection(cookie, record, NULL);
 	char *text;
 
 	assert_non_null(json);
@@ -87,7 +87,7 @@ static void other_values(void **state)
 	record.delivery = RP_DELIVERY_INLINE;
 	record.offload = RP_OFFLOAD_ACCEPT;
 	memset(record.listener_name, 'x', RP_NAME_LEN);
-	json = view_connection(1, &record);
+	json = view_connection(1, &record, NULL);
 	assert_string_equal(json_string_value(json_object_get(json, "client")),
 			    "2001:db8::1");
 	assert_string_equal(json_string_value(json_object_get(json, "family")),
@@ -105,7 +105,7 @@ static void other_values(void **state)
 
 	record.command = RP_COMMAND_LOCAL;
 	record.offload = RP_OFFLOAD_OFF;
-	json = view_connection(1, &record);
+	json = view_connection(1, &record, NULL);
 	assert_string_equal(json_string_value(json_object_get(json, "command")),
 			    "local");
 	assert_string_equal(json_string_value(json_object_get(json, "offload")),
@@ -114,7 +114,7 @@ static void other_values(void **state)
 
 	/* Bytes of a map that some other version wrote. */
 	record.command = record.delivery = record.offload = 99;
-	json = view_connection(1, &record);
+	json = view_connection(1, &record, NULL);
 	assert_string_equal(json_string_value(json_object_get(json, "command")),
 			    "?");
 	json_decref(json);
@@ -136,7 +136,7 @@ static void since(void **state)
 	/* 1.5 s ago */
 	record.since = (uint64_t)boot.tv_sec * 1000000000 +
 		       (uint64_t)boot.tv_nsec - 1500000000;
-	json = view_connection(1, &record);
+	json = view_connection(1, &record, NULL);
 	text = json_string_value(json_object_get(json, "since"));
 	end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
 	assert_non_null(end);
@@ -149,7 +149,7 @@ static void since(void **state)
 	json_decref(json);
 	/* What is not yet is now. */
 	record.since = UINT64_MAX;
-	json = view_connection(1, &record);
+	json = view_connection(1, &record, NULL);
 	assert_non_null(json);
 	assert_int_equal(json_string_length(json_object_get(json, "since")),
 			 24);
@@ -162,8 +162,7 @@ static char *shown_tlvs(const struct rp_tlvs *tlvs)
 	json_t *json;
 	char *text;
 
-	record.tlvs = *tlvs;
-	json = view_connection(1, &record);
+	json = view_connection(1, &record, tlvs);
 	assert_non_null(json);
 	text = json_dumps(json_object_get(json, "tlvs"), JSON_COMPACT);
 	json_decref(json);
@@ -234,14 +233,14 @@ static void unprintable(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct rp_connection record = example();
-		struct rp_tlvs *tlvs = &record.tlvs;
+		struct rp_tlvs tlvs = {0};
 		json_t *json, *shown_tlv;
 
-		tlvs->present = RP_TLV_AUTHORITY | RP_TLV_UNIQUE_ID;
-		tlvs->authority_len = tlvs->unique_id_len = cases[i].len;
-		memcpy(tlvs->authority, cases[i].bytes, cases[i].len);
-		memcpy(tlvs->unique_id, cases[i].bytes, cases[i].len);
-		json = view_connection(1, &record);
+		tlvs.present = RP_TLV_AUTHORITY | RP_TLV_UNIQUE_ID;
+		tlvs.authority_len = tlvs.unique_id_len = cases[i].len;
+		memcpy(tlvs.authority, cases[i].bytes, cases[i].len);
+		memcpy(tlvs.unique_id, cases[i].bytes, cases[i].len);
+		json = view_connection(1, &record, &tlvs);
 		assert_non_null(json);
 		shown_tlv = json_object_get(json, "tlvs");
 		assert_string_equal(json_string_value(json_object_get(
@@ -258,18 +257,22 @@ static void unprintable(void **state)
 static void lying_lengths(void **state)
 {
 	struct rp_connection *record = malloc(sizeof(*record));
+	struct rp_tlvs *tlvs = malloc(sizeof(*tlvs));
 	json_t *json;
 
 	(void)state;
 	assert_non_null(record);
+	assert_non_null(tlvs);
 	memset(record, 0xff, sizeof(*record));
-	json = view_connection(UINT64_MAX, record);
+	memset(tlvs, 0xff, sizeof(*tlvs));
+	json = view_connection(UINT64_MAX, record, tlvs);
 	assert_non_null(json);
 	assert_int_equal(json_string_length(json_object_get(
 				 json_object_get(json, "tlvs"), "unique_id")),
 			 256);
 	json_decref(json);
 	free(record);
+	free(tlvs);
 }
 
 static void stats(void **state)
