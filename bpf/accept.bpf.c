@@ -360,15 +360,14 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 
 /*
  * May this be of a connection whose socket does not exist yet, or that is
- * watched? The first acknowledge our SYN-ACK and no more. True of one packet
- * in RP_ISN_STEP of the others.
+ * watched? The first acknowledge our SYN-ACK and no more.
  */
 static __always_inline int rp_may_be_early(const struct tcphdr *tcp)
 {
 	struct rp_gates *open = rp_gates_now();
 
-	return tcp->rst || bpf_ntohl(tcp->ack_seq) % RP_ISN_STEP == 1 ||
-	       !open || open->watched != open->watched_gone;
+	return tcp->rst || rp_is_marked(bpf_ntohl(tcp->ack_seq) - 1) || !open ||
+	       open->watched != open->watched_gone;
 }
 
 /*

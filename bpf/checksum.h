@@ -10,6 +10,7 @@
 #include "packet.h"
 
 #define CHECKSUM_CHUNK 512 /* most that bpf_csum_diff() took before 6.13 */
+#define CHECKSUM_SHORT 64
 #define SEGMENT_MAX    65536
 
 struct rp_pseudo {	 /* RFC 9293 section 3.1, RFC 8200 section 8.1 */
@@ -63,20 +64,23 @@ static __always_inline __s64 rp_sum_pseudo(struct rp_pseudo *pseudo,
 static long rp_sum_chunk(__u32 i, struct rp_sum *sum)
 {
 	__u8 *chunk = sum->memory->chunk;
-	__u32 last = sum->left - 1;
+	__u32 last = sum->left - 1, size = CHECKSUM_CHUNK;
 
 	if (!sum->left)
 		return 1;
-	if (last >= CHECKSUM_CHUNK)
-		last = CHECKSUM_CHUNK - 1;
-	else
+	if (last < CHECKSUM_SHORT) {
+		size = CHECKSUM_SHORT;
+		__builtin_memset(chunk, 0, CHECKSUM_SHORT);
+	} else if (last < CHECKSUM_CHUNK) {
 		__builtin_memset(chunk, 0, CHECKSUM_CHUNK);
+	} else {
+		last = CHECKSUM_CHUNK - 1;
+	}
 	asm volatile("" : "+r"(last));
 	if (last >= CHECKSUM_CHUNK ||
 	    bpf_skb_load_bytes(sum->skb, sum->at, chunk, last + 1))
 		return 1;
-	sum->sum = bpf_csum_diff(NULL, 0, (__be32 *)chunk, CHECKSUM_CHUNK,
-				 sum->sum);
+	sum->sum = bpf_csum_diff(NULL, 0, (__be32 *)chunk, size, sum->sum);
 	sum->at += last + 1;
 	sum->left -= last + 1;
 	return 0;

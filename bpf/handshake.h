@@ -13,8 +13,6 @@
 #define MSS_LEAST_V6 1220
 #define MSS_MOST     65495
 
-#define LOOPBACK_IFINDEX 1
-
 #define AF_INET	 2
 #define AF_INET6 10
 
@@ -196,9 +194,29 @@ static __always_inline int rp_send_syn_ack(struct __sk_buff *skb,
 }
 
 /*
- * As hard to guess as the kernel's own (RFC 6528), but for the last bits: its
- * SYN cookie, a keyed hash of tuple, sequence number and time, plus what no
- * peer is told.
+ * The products of TC's initial sequence numbers with ISN_MARK have this many
+ * zeros in front, so that all but one in 32 packets that acknowledge more than
+ * a SYN-ACK tell so by themselves. A product rather than the last bits, for
+ * messages of round lengths would keep those.
+ */
+#define ISN_MARK	 0x9e3779b1U
+#define ISN_MARK_INVERSE 0x0e8b2f51U /* their product is 1, modulo 2^32 */
+#define ISN_MARK_BITS	 5
+
+static __always_inline __u32 rp_mark_isn(__u32 random)
+{
+	return (random >> ISN_MARK_BITS) * ISN_MARK_INVERSE;
+}
+
+static __always_inline int rp_is_marked(__u32 isn)
+{
+	return isn * ISN_MARK < 1U << (32 - ISN_MARK_BITS);
+}
+
+/*
+ * As hard to guess as the kernel's own (RFC 6528), but for the mark: its SYN
+ * cookie, a keyed hash of tuple, sequence number and time, plus what no peer
+ * is told.
  */
 static __always_inline __u32 rp_make_isn(struct rp_workspace *memory)
 {
@@ -222,7 +240,7 @@ static __always_inline __u32 rp_make_isn(struct rp_workspace *memory)
 		cookie = bpf_tcp_raw_gen_syncookie_ipv6(&reply->ip6, tcp,
 							sizeof(*tcp));
 	}
-	return ((__u32)cookie + bpf_get_prandom_u32()) & ~(RP_ISN_STEP - 1);
+	return rp_mark_isn((__u32)cookie + bpf_get_prandom_u32());
 }
 
 /* What this SYN and our sysctls agree on. */

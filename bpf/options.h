@@ -97,14 +97,40 @@ static long rp_option_next(__u32 i, struct rp_options **context)
 	return 0;
 }
 
-/* What nearly every segment but a SYN has, RFC 7323 appendix A. */
+#define OPTION_HEADER(kind, size) ((kind) << 8 | (size))
+
+/* The layout that Linux gives to a SYN, read at once. */
+static __always_inline int rp_take_usual_syn(struct rp_options *options)
+{
+	const __be32 *words = (const __be32 *)options->raw;
+	__u32 wscale = bpf_ntohl(words[4]);
+
+	if (options->len != 20 ||
+	    bpf_ntohl(words[0]) >> 16 != OPTION_HEADER(RP_KIND_MSS, 4) ||
+	    words[1] !=
+		    bpf_htonl(OPTION_HEADER(RP_KIND_SACK_PERMITTED, 2) << 16 |
+			      OPTION_HEADER(RP_KIND_TIMESTAMPS, 10)) ||
+	    wscale >> 8 !=
+		    (RP_KIND_NOP << 16 | OPTION_HEADER(RP_KIND_WSCALE, 3)) ||
+	    (wscale & 0xff) > TCP_WSCALE_MAX)
+		return 0;
+	options->mss = bpf_ntohl(words[0]);
+	options->tsval = bpf_ntohl(words[2]);
+	options->tsecr = bpf_ntohl(words[3]);
+	options->wscale = wscale;
+	options->have =
+		RP_OPTION_SACK | RP_OPTION_TIMESTAMPS | RP_OPTION_WSCALE;
+	return 1;
+}
+
+/* What nearly every other segment has, RFC 7323 appendix A. */
 static __always_inline int rp_take_timestamps_alone(struct rp_options *options)
 {
 	const __be32 *words = (const __be32 *)options->raw;
 
 	if (options->len != 12 ||
 	    words[0] != bpf_htonl(RP_KIND_NOP << 24 | RP_KIND_NOP << 16 |
-				  RP_KIND_TIMESTAMPS << 8 | 10))
+				  OPTION_HEADER(RP_KIND_TIMESTAMPS, 10)))
 		return 0;
 	options->tsval = bpf_ntohl(words[1]);
 	options->tsecr = bpf_ntohl(words[2]);
@@ -129,7 +155,7 @@ static __always_inline void rp_read_options(struct __sk_buff *skb,
 			       options->raw, len))
 		return;
 	options->len = len;
-	if (rp_take_timestamps_alone(options))
+	if (rp_take_timestamps_alone(options) || rp_take_usual_syn(options))
 		return;
 	bpf_loop(TCP_OPTIONS_MAX, rp_option_next, &options, 0);
 }

@@ -11,7 +11,8 @@
 #include "checksum.h"
 #include "options.h"
 
-#define REPLY_TTL 64
+#define REPLY_TTL	 64
+#define LOOPBACK_IFINDEX 1
 
 struct rp_segment {
 	struct tcphdr tcp;
@@ -120,7 +121,8 @@ static __always_inline int rp_send_reply(struct __sk_buff *skb,
 	    bpf_skb_store_bytes(skb, packet->transport, &reply->segment, len,
 				0))
 		return TC_ACT_SHOT;
-	if (packet->ip == ETH_HLEN && rp_swap_mac(skb))
+	if (packet->ip == ETH_HLEN && skb->ifindex != LOOPBACK_IFINDEX &&
+	    rp_swap_mac(skb))
 		return TC_ACT_SHOT;
 	return bpf_redirect(skb->ifindex, 0);
 }

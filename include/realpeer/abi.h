@@ -253,12 +253,6 @@ struct rp_handshake {
 
 #define RP_CLAIM_OF_DAEMON 0xffffffffU /* the daemon will read the header */
 
-/*
- * TC's initial sequence numbers are multiples of this, so that nearly every
- * packet that acknowledges more than a SYN-ACK tells so by itself.
- */
-#define RP_ISN_STEP 32
-
 _Static_assert(sizeof(struct rp_handshake) == 40, "ABI");
 
 /* Key of `endpoints`; the wildcards are :: and ::ffff:0.0.0.0. */
