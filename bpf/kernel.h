@@ -30,6 +30,7 @@ struct sk_buff {
 } __attribute__((preserve_access_index));
 
 #define CHECKSUM_UNNECESSARY 1
+#define CHECKSUM_COMPLETE    2
 #define CHECKSUM_PARTIAL     3
 
 /* include/net/tcp.h, 6.9; the kfunc checks the size */

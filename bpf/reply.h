@@ -211,13 +211,18 @@ static __always_inline int rp_cut(struct __sk_buff *skb,
 	return rp_cut_ip(skb, packet, len);
 }
 
-/* One segment, not several in one (GSO), with something behind the header. */
+/*
+ * One segment, not several in one (GSO), with something behind the header.
+ * A header of odd length would turn a device's sum over the whole packet.
+ */
 static __always_inline int rp_can_strip(struct __sk_buff *skb,
 					const struct rp_packet *packet,
 					__u32 length)
 {
+	int summed = BPF_CORE_READ_BITFIELD(rp_kernel_skb(skb), ip_summed);
+
 	return packet->payload_len > length && !skb->gso_size &&
-	       rp_has_plain_ip(packet);
+	       summed != CHECKSUM_COMPLETE && rp_has_plain_ip(packet);
 }
 
 /* The TCP header for a segment without its first `skip` bytes of payload. */
