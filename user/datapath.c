@@ -123,6 +123,18 @@ static int set_pins(struct realpeer *skeleton, const char *directory)
 	return error;
 }
 
+/*
+ * A kernel without our kfuncs: libbpf looks for them in the modules too, and
+ * to do that takes CAP_SYS_ADMIN. libbpf before 1.2 gives up without it,
+ * although the symbols are weak. It looks only once for each object, so the
+ * search that fails is this one, for a function that nobody has.
+ */
+static void skip_modules(struct realpeer *skeleton)
+{
+	bpf_program__set_attach_target(skeleton->progs.rp_sockops, 0,
+				       "rp_no_function");
+}
+
 int datapath_load(const struct datapath_features *features,
 		  const char *directory, struct realpeer **ret_skeleton)
 {
@@ -142,6 +154,8 @@ int datapath_load(const struct datapath_features *features,
 				  features->offload == RP_OFFLOAD_ACCEPT);
 	bpf_map__set_max_entries(skeleton->maps.claims,
 				 RP_CLAIMS * libbpf_num_possible_cpus());
+	if (features->offload != RP_OFFLOAD_ACCEPT)
+		skip_modules(skeleton);
 	error = set_pins(skeleton, directory);
 	if (!error)
 		error = realpeer__load(skeleton);
