@@ -48,7 +48,8 @@ class Other:
 
     def attach_clsact(self):
         run = self.env.server.run
-        run("tc", "qdisc", "add", "dev", "back", "clsact")
+        # not "add": without tcx realpeer made one already, if it came first
+        run("tc", "qdisc", "replace", "dev", "back", "clsact")
         run("tc", "filter", "add", "dev", "back", "ingress", "bpf", "direct-action",
             "object-pinned", f"{self.pins}/other_ingress")
 
