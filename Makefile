@@ -6,6 +6,7 @@
 # make check      every test (root); installs what it needs
 #                 = check-style check-unit check-bpf check-e2e
 # make check-vm   on other kernels and under a real systemd, in QEMU (root)
+# make vm-tables  their tables into README.md
 # make bench      realpeer beside what is used instead, measured (root)
 # make install    with DESTDIR, PREFIX, SYSCONFDIR, SYSTEMDUNITDIR
 # make uninstall  takes away what install put there, configuration excepted
@@ -140,10 +141,12 @@ check-e2e: all $(E2E_OBJ) $(BENCH)
 $(O)/tests/vm/verifier: %: %.o
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
 
-check-vm:
+check-vm vm-tables:
 	$(Q)scripts/install-deps.sh build vm
 	$(Q)$(MAKE) --no-print-directory all tests $(O)/tests/vm/verifier
-	$(Q)O=$(abspath $(O)) tests/vm/run
+	$(Q)O=$(abspath $(O)) tests/vm/run $(VM_STEPS)
+
+vm-tables: VM_STEPS := -u verifier capabilities
 
 bench: all $(BENCH)
 	$(Q)O=$(abspath $(O)) tests/bench/run
@@ -187,7 +190,7 @@ clean:
 	$(Q)rm -rf build
 
 .PHONY: all tests deps demo check check-style check-unit check-bpf check-e2e \
-	check-vm bench install uninstall deb clean
+	check-vm vm-tables bench install uninstall deb clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
