@@ -161,7 +161,6 @@ void acceptor_serve(struct acceptor *acceptor, struct listener *listener)
 
 void acceptor_stop(struct acceptor *acceptor)
 {
-	struct listener *listener = acceptor->listener;
 	unsigned int turns = SOMAXCONN;
 	int error;
 
@@ -169,7 +168,16 @@ void acceptor_stop(struct acceptor *acceptor)
 	do {
 		error = accept_one(acceptor);
 	} while (is_passing(error) && --turns > 0);
+	acceptor_leave(acceptor);
+}
+
+void acceptor_leave(struct acceptor *acceptor)
+{
+	struct listener *listener = acceptor->listener;
+
 	timer_cancel(&acceptor->pause);
+	/* Whoever else has the socket keeps it open, and epoll knows files. */
+	loop_unwatch(&listener->worker->loop, &acceptor->watch);
 	close(acceptor->watch.fd);
 	acceptor->watch.fd = -1;
 	task_queue(&listener->worker->loop, &acceptor->end);

@@ -40,6 +40,9 @@ void acceptor_serve(struct acceptor *acceptor, struct listener *listener);
 /* Takes what waits in the queue, closes the socket, frees at the turn's end. */
 void acceptor_stop(struct acceptor *acceptor);
 
+/* The same, but what waits in the queue is for who else has the socket. */
+void acceptor_leave(struct acceptor *acceptor);
+
 /* Frees one that was not started. */
 void acceptor_free(struct acceptor *acceptor);
 

@@ -5,32 +5,93 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <systemd/sd-daemon.h>
+#include <unistd.h>
 
-int activation_take(struct inherited **ret_inherited, size_t *ret_n)
+#include "log.h"
+#include "store.h"
+
+static void look_at(struct inherited *inherited, int fd, const char *name)
 {
-	int n = sd_listen_fds(1);
-	struct inherited *inherited;
+	socklen_t len = sizeof(int);
+	int v6only = 0;
+
+	inherited->fd = fd;
+	inherited->stored =
+		strncmp(name, STORE_LISTEN, strlen(STORE_LISTEN)) == 0;
+	if (sd_is_socket_inet(fd, AF_UNSPEC, SOCK_STREAM, 1, 0) <= 0)
+		return;
+	fcntl(fd, F_SETFL, O_NONBLOCK);
+	inherited->address.len = sizeof(inherited->address.in6);
+	if (getsockname(fd, &inherited->address.sa, &inherited->address.len))
+		inherited->address.len = 0;
+	if (getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) == 0)
+		inherited->v6only = v6only;
+}
+
+static void free_names(char **names, int n)
+{
+	for (int i = 0; names && i < n; i++)
+		free(names[i]);
+	free(names);
+}
+
+int activation_take(struct activation *ret)
+{
+	struct activation activation = {.connections = -1};
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names);
 
 	if (n < 0)
 		return n;
-	inherited = calloc((size_t)n + 1, sizeof(*inherited));
-	if (!inherited)
+	activation.sockets = calloc((size_t)n + 1, sizeof(*activation.sockets));
+	if (!activation.sockets) {
+		free_names(names, n);
 		return -ENOMEM;
-	for (int i = 0; i < n; i++) {
-		struct inherited *one = &inherited[i];
-
-		one->fd = SD_LISTEN_FDS_START + i;
-		if (sd_is_socket_inet(one->fd, AF_UNSPEC, SOCK_STREAM, 1, 0) <=
-		    0)
-			continue;
-		fcntl(one->fd, F_SETFL, O_NONBLOCK);
-		one->address.len = sizeof(one->address.in6);
-		if (getsockname(one->fd, &one->address.sa, &one->address.len) <
-		    0)
-			one->address.len = 0;
 	}
-	*ret_inherited = inherited;
-	*ret_n = (size_t)n;
+	for (int i = 0; i < n; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+
+		if (activation.connections < 0 &&
+		    strcmp(names[i], STORE_CONNECTIONS) == 0)
+			activation.connections = fd;
+		else
+			look_at(&activation.sockets[activation.n++], fd,
+				names[i]);
+	}
+	free_names(names, n);
+	*ret = activation;
 	return 0;
+}
+
+/* What the configuration of the daemon before had, and ours has not, goes. */
+static void close_untaken(const struct inherited *inherited)
+{
+	char text[ADDRESS_TEXT_MAX], name[STORE_NAME_MAX];
+
+	if (!inherited->address.len)
+		log_warning("inherited=%d msg=\"no listening TCP socket\"",
+			    inherited->fd);
+	else if (inherited->stored)
+		store_forget(store_listen_name(&inherited->address,
+					       inherited->v6only, name));
+	else
+		log_warning("inherited=%d address=%s msg=\"no listener has "
+			    "this address\"",
+			    inherited->fd,
+			    address_format(&inherited->address.sa, text));
+	close(inherited->fd);
+}
+
+void activation_finish(struct activation *activation)
+{
+	for (size_t i = 0; i < activation->n; i++) {
+		if (activation->sockets[i].fd >= 0)
+			close_untaken(&activation->sockets[i]);
+	}
+	free(activation->sockets);
+	if (activation->connections >= 0)
+		close(activation->connections);
+	*activation = (struct activation){.connections = -1};
 }

@@ -354,6 +354,28 @@ void admission_screen(struct connection *c)
 	} while (screen(c, data, len) == -EAGAIN);
 }
 
+int admission_resume(struct connection *c, const uint8_t *data, size_t len,
+		     uint32_t wanted)
+{
+	struct relay_direction *up = &c->relay.direction[UP];
+
+	c->wanted = wanted;
+	if (len) {
+		if (held_room(c) < len)
+			c->wanted = len;
+		up->held = malloc(held_room(c));
+		if (!up->held)
+			return -ENOMEM;
+		memcpy(up->held, data, len);
+		up->held_len = len;
+	}
+	/* Whoever is connected already may be silent as long as it likes. */
+	if (c->state == CONNECTION_HEADER || len)
+		timer_arm(&connection_worker(c)->loop, &c->header_timer,
+			  c->listener->settings->header_timeout_ms);
+	return 0;
+}
+
 void admission_timeout(struct connection *c)
 {
 	struct relay_direction *up = &c->relay.direction[UP];

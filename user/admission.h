@@ -6,6 +6,9 @@
 #ifndef REALPEER_ADMISSION_H
 #define REALPEER_ADMISSION_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 struct connection;
 
 /* Just accepted: who is the peer? Leaves trusted ones in CONNECTION_HEADER. */
@@ -16,6 +19,14 @@ void admission_read(struct connection *connection);
 
 /* Gated: looks at the first bytes of a peer that may send no header. */
 void admission_screen(struct connection *connection);
+
+/*
+ * For takeover.c, in CONNECTION_HEADER or gated: goes on where another daemon
+ * had read `len` bytes, and `wanted` were to make it worth parsing. The time
+ * for the header begins anew. 0 or -ENOMEM.
+ */
+int admission_resume(struct connection *connection, const uint8_t *data,
+		     size_t len, uint32_t wanted);
 
 /* header_timer expired. */
 void admission_timeout(struct connection *connection);

@@ -220,8 +220,9 @@ void connection_relay(struct connection *c)
 			  c->record.version);
 }
 
-static struct connection *new_connection(struct listener *listener, int fd)
+struct connection *connection_new(struct listener *listener, const int fd[2])
 {
+	struct connection **all = &listener->worker->connections;
 	struct connection *c = calloc(1, sizeof(*c));
 
 	if (!c)
@@ -231,21 +232,33 @@ static struct connection *new_connection(struct listener *listener, int fd)
 	c->handler_timer.expired = on_handler_timer;
 	c->turn.run = on_turn;
 	c->relay.side[FRONT] = (struct relay_side){
-		.watch = {.ready = on_front, .fd = fd},
+		.watch = {.ready = on_front, .fd = fd[FRONT]},
 		.readable = true,
 		.writable = true,
 	};
 	c->relay.side[BACK] = (struct relay_side){
-		.watch = {.ready = on_back, .fd = -1},
+		.watch = {.ready = on_back, .fd = fd[BACK]},
+		.readable = fd[BACK] >= 0,
+		.writable = fd[BACK] >= 0,
 	};
+	c->link = all;
+	c->next = *all;
+	if (c->next)
+		c->next->link = &c->next;
+	*all = c;
 	return c;
+}
+
+void connection_resume(struct connection *c)
+{
+	proceed(c);
 }
 
 void connection_accept(struct listener *listener, int fd,
 		       const struct sockaddr *peer, bool headless)
 {
-	struct connection **all = &listener->worker->connections;
-	struct connection *c = new_connection(listener, fd);
+	const int fds[] = {[FRONT] = fd, [BACK] = -1};
+	struct connection *c = connection_new(listener, fds);
 	uint16_t port;
 	uint8_t ip[16];
 
@@ -254,11 +267,6 @@ void connection_accept(struct listener *listener, int fd,
 		connection_reset(fd);
 		return;
 	}
-	c->link = all;
-	c->next = *all;
-	if (c->next)
-		c->next->link = &c->next;
-	*all = c;
 	address_split(peer, ip, &port);
 	record_begin(&c->record, ip, port);
 	c->headless = headless;

@@ -52,6 +52,14 @@ struct connection {
 void connection_accept(struct listener *listener, int fd,
 		       const struct sockaddr *peer, bool headless);
 
+/*
+ * For takeover.c: one that another daemon had, in CONNECTION_HEADER, with the
+ * descriptors fd[FRONT] and fd[BACK], the latter -1 if it has no handler yet;
+ * to be filled, and then to go on. NULL: no memory, the caller still has both.
+ */
+struct connection *connection_new(struct listener *listener, const int fd[2]);
+void connection_resume(struct connection *connection);
+
 /* Closes with a reset a socket that no connection owns. */
 void connection_reset(int fd);
 

@@ -111,6 +111,16 @@ static int accept_one(struct handover *handover)
 	return 0;
 }
 
+void handover_take(struct handover *handover)
+{
+	unsigned int turns = SOMAXCONN;
+
+	if (handover->watch.fd < 0)
+		return;
+	while (turns-- > 0 && accept_one(handover) == 0)
+		;
+}
+
 static void on_queue(struct watch *watch, uint32_t events)
 {
 	struct handover *handover = CONTAINER(watch, watch);

@@ -35,6 +35,9 @@ int handover_open(struct handover *handover, struct worker *worker);
 void handover_serve(struct handover *handover, struct listener **listeners,
 		    size_t n);
 
+/* Accepts what waits in the queue now. */
+void handover_take(struct handover *handover);
+
 void handover_stop(struct handover *handover);
 
 #endif

@@ -21,6 +21,11 @@
 #include "activation.h"
 #include "daemon.h"
 #include "log.h"
+#include "store.h"
+#include "takeover.h"
+
+/* How long systemd may take to read what it is to keep. */
+#define STORE_TIMEOUT_MS 5000
 
 static uint64_t now_ms(void)
 {
@@ -113,31 +118,9 @@ static int open_datapath(struct daemon *daemon, FILE *errors)
 	return setup_plan(&daemon->setup, &daemon->features, errors);
 }
 
-static void close_untaken(struct inherited *inherited, size_t n)
-{
-	char text[ADDRESS_TEXT_MAX];
-
-	for (size_t i = 0; i < n; i++) {
-		if (inherited[i].fd < 0)
-			continue;
-		if (inherited[i].address.len)
-			log_warning("inherited=%d address=%s msg=\"no listener "
-				    "has this address\"",
-				    inherited[i].fd,
-				    address_format(&inherited[i].address.sa,
-						   text));
-		else
-			log_warning("inherited=%d msg=\"no listening TCP "
-				    "socket\"",
-				    inherited[i].fd);
-		close(inherited[i].fd);
-	}
-}
-
 static int start_server(struct daemon *daemon)
 {
-	struct inherited *inherited;
-	size_t n;
+	struct activation passed;
 	int r;
 
 	daemon_number(daemon, &daemon->setup);
@@ -148,7 +131,7 @@ static int start_server(struct daemon *daemon)
 			  strerror(-r));
 		return r;
 	}
-	r = activation_take(&inherited, &n);
+	r = activation_take(&passed);
 	if (r < 0) {
 		log_error("msg=\"cannot take the sockets of systemd\" "
 			  "error=\"%s\"",
@@ -156,13 +139,20 @@ static int start_server(struct daemon *daemon)
 		return r;
 	}
 	r = server_start(daemon->setup.config, daemon->setup.numbers,
-			 daemon->datapath, inherited, n, &daemon->server);
-	if (r == 0)
-		close_untaken(inherited, n);
-	else
+			 daemon->datapath, passed.sockets, passed.n,
+			 &daemon->server);
+	if (r < 0) {
+		/* The store still has all of them, for the next attempt. */
 		log_error("msg=\"cannot listen\" error=\"%s\"", strerror(-r));
-	free(inherited);
-	return r;
+		free(passed.sockets);
+		return r;
+	}
+	if (passed.connections >= 0) {
+		server_adopt(daemon->server, passed.connections);
+		store_forget(STORE_CONNECTIONS);
+	}
+	activation_finish(&passed);
+	return 0;
 }
 
 static int block_signals(struct daemon *daemon)
@@ -238,11 +228,37 @@ static int start(struct daemon *daemon)
 	return 0;
 }
 
+/* The next daemon goes on with everything, if systemd can keep it till then. */
+static bool hand_on(struct daemon *daemon)
+{
+	struct takeover takeover;
+	uint32_t n;
+	int parcel;
+
+	if (!daemon->keep_pins || !store_available() ||
+	    takeover_begin(&takeover) < 0)
+		return false;
+	server_leave(daemon->server, &takeover);
+	n = takeover_end(&takeover, &parcel);
+	log_notice("msg=\"relayed connections wait for the next daemon\" "
+		   "number=%u",
+		   n);
+	if (n) {
+		store_keep(STORE_CONNECTIONS, &parcel, 1);
+		close(parcel);
+	}
+	/* Who has ended cannot be asked which unit it belonged to. */
+	store_settle(STORE_TIMEOUT_MS);
+	return true;
+}
+
 static void *drain_server(void *arg)
 {
 	struct daemon *daemon = arg;
 
-	server_stop(daemon->server, daemon->setup.config->drain_timeout_ms);
+	if (!hand_on(daemon))
+		server_stop(daemon->server,
+			    daemon->setup.config->drain_timeout_ms);
 	eventfd_write(daemon->drained, 1);
 	return NULL;
 }
@@ -266,6 +282,9 @@ static void stop(struct daemon *daemon)
 	sd_notify(0, "STOPPING=1\nSTATUS=waiting for connections to end");
 	control_close(daemon->control);
 	daemon->control = NULL;
+	/* What the kernel cannot decide is retransmitted to the next daemon. */
+	if (daemon->keep_pins)
+		datapath_set_handover(daemon->datapath, NULL, 0);
 	if (pthread_create(&daemon->drain, NULL, drain_server, daemon) != 0) {
 		log_error("msg=\"no thread to wait for connections\"");
 		server_stop(daemon->server, 0);

@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "acceptor.h"
 #include "connection.h"
-#include "listen.h"
+#include "endpoint.h"
 #include "registry.h"
+#include "takeover.h"
 #include "worker.h"
 
 /* Handed from a thread to the main thread in one go. */
@@ -23,19 +23,8 @@
 
 #define DRAIN_POLL_MS 20
 
-/* One address that is listened on, by one acceptor in each thread. */
-struct endpoint {
-	struct address address;
-	bool v6only;
-	size_t listener;	     /* index in the configuration */
-	struct acceptor **acceptors; /* array, owned */
-	bool kept; /* acceptors taken over from, or by, another */
-};
-
-struct endpoints {
-	struct endpoint *all; /* array, owned */
-	size_t n;
-};
+/* How long handlers may take to accept what shall be packed. */
+#define LEAVE_TIMEOUT_MS 1000
 
 struct server {
 	struct worker **workers; /* array, owned */
@@ -47,6 +36,8 @@ struct server {
 struct change {
 	struct server *server;
 	struct config *config;
+	struct inherited *inherited; /* borrowed */
+	size_t n_inherited;
 	struct endpoints *before;
 	struct endpoints after;
 	struct listener **listeners; /* [worker * n_listeners + listener] */
@@ -100,34 +91,7 @@ static bool needs_v6only(const struct config *config,
 	return false;
 }
 
-static void free_endpoint(struct endpoint *endpoint, size_t n_workers)
-{
-	if (endpoint->kept || !endpoint->acceptors)
-		return;
-	for (size_t i = 0; i < n_workers; i++) {
-		if (endpoint->acceptors[i])
-			acceptor_free(endpoint->acceptors[i]);
-	}
-	free(endpoint->acceptors);
-}
-
-/* Takes over descriptors for the acceptors of all threads. */
-static int make_acceptors(struct endpoint *endpoint, int *fds, size_t n,
-			  bool shared)
-{
-	endpoint->acceptors = calloc(n, sizeof(*endpoint->acceptors));
-	for (size_t i = 0; i < n; i++) {
-		if (endpoint->acceptors)
-			endpoint->acceptors[i] = acceptor_new(fds[i], shared);
-		if (!endpoint->acceptors || !endpoint->acceptors[i]) {
-			listen_close(fds + i, n - i);
-			return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-/* Do we listen on that port already, now or in what is to come? */
+/* Do we listen on that port, now, or before us, or in what is to come? */
 static bool is_our_port(const struct change *change,
 			const struct address *address)
 {
@@ -140,58 +104,17 @@ static bool is_our_port(const struct change *change,
 		if (port_of(&change->after.all[i].address) == port_of(address))
 			return true;
 	}
+	for (size_t i = 0; i < change->n_inherited; i++) {
+		if (change->inherited[i].stored &&
+		    port_of(&change->inherited[i].address) == port_of(address))
+			return true;
+	}
 	return false;
-}
-
-static int open_endpoint(struct change *change, struct endpoint *endpoint,
-			 const struct inherited *inherited)
-{
-	size_t n = change->server->n_workers;
-	int *fds = calloc(n, sizeof(*fds)), error;
-
-	if (!fds)
-		return -ENOMEM;
-	if (inherited)
-		error = listen_adopt(inherited->fd, fds, n);
-	else
-		error = listen_open(&endpoint->address, endpoint->v6only,
-				    is_our_port(change, &endpoint->address),
-				    fds, n);
-	if (!error)
-		error = make_acceptors(endpoint, fds, n, inherited != NULL);
-	free(fds);
-	return error;
-}
-
-static struct endpoint *find_endpoint(struct endpoints *endpoints,
-				      const struct address *address,
-				      bool v6only)
-{
-	for (size_t i = 0; i < endpoints->n; i++) {
-		struct endpoint *endpoint = &endpoints->all[i];
-
-		if (address_equal(&endpoint->address, address) &&
-		    endpoint->v6only == v6only)
-			return endpoint;
-	}
-	return NULL;
-}
-
-static struct inherited *find_inherited(struct inherited *inherited, size_t n,
-					const struct address *address)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (inherited[i].fd >= 0 &&
-		    address_equal(&inherited[i].address, address))
-			return &inherited[i];
-	}
-	return NULL;
 }
 
 /* Takes over the sockets of an address, or opens them. */
 static int take_endpoint(struct change *change, size_t listener,
-			 const struct address *address,
-			 struct inherited *inherited, size_t n_inherited)
+			 const struct address *address)
 {
 	struct endpoint *endpoint = &change->after.all[change->after.n];
 	struct endpoint *before;
@@ -202,15 +125,18 @@ static int take_endpoint(struct change *change, size_t listener,
 		.v6only = needs_v6only(change->config, address),
 		.listener = listener,
 	};
-	before = find_endpoint(change->before, address, endpoint->v6only);
+	before = endpoints_find(change->before, address, endpoint->v6only);
 	if (before) {
 		endpoint->acceptors = before->acceptors;
+		endpoint->n_acceptors = before->n_acceptors;
+		endpoint->ours = before->ours;
 		endpoint->kept = true;
 		change->after.n++;
 		return 0;
 	}
-	error = open_endpoint(change, endpoint,
-			      find_inherited(inherited, n_inherited, address));
+	error = endpoint_open(endpoint, change->server->n_workers,
+			      is_our_port(change, address), change->inherited,
+			      change->n_inherited);
 	if (error) {
 		char text[ADDRESS_TEXT_MAX];
 
@@ -218,7 +144,7 @@ static int take_endpoint(struct change *change, size_t listener,
 			  "error=\"%s\"",
 			  change->config->listeners[listener].name,
 			  address_format(&address->sa, text), strerror(-error));
-		free_endpoint(endpoint, change->server->n_workers);
+		endpoint_close(endpoint);
 		return error;
 	}
 	change->after.n++;
@@ -226,8 +152,7 @@ static int take_endpoint(struct change *change, size_t listener,
 }
 
 /* Every address is tried, so that all that cannot be had are in the log. */
-static int open_endpoints(struct change *change, struct inherited *inherited,
-			  size_t n_inherited)
+static int open_endpoints(struct change *change)
 {
 	const struct config *config = change->config;
 	int error, first = 0;
@@ -244,8 +169,7 @@ static int open_endpoints(struct change *change, struct inherited *inherited,
 		if (l->delivery != RP_DELIVERY_RELAY)
 			continue;
 		for (size_t j = 0; j < l->n_listen; j++) {
-			error = take_endpoint(change, i, &l->listen[j],
-					      inherited, n_inherited);
+			error = take_endpoint(change, i, &l->listen[j]);
 			if (error && !first)
 				first = error;
 		}
@@ -280,7 +204,7 @@ static void drop_change(struct change *change)
 	size_t n = change->server->n_workers;
 
 	for (size_t i = 0; i < change->after.n; i++)
-		free_endpoint(&change->after.all[i], n);
+		endpoint_close(&change->after.all[i]);
 	free(change->after.all);
 	for (size_t i = 0;
 	     change->listeners && i < n * change->config->n_listeners; i++)
@@ -312,18 +236,24 @@ static void carry_out(struct worker *worker, void *argument)
 	size_t n = change->config->n_listeners;
 	struct listener **listeners = change->listeners + change->worker * n;
 
+	size_t n_workers = change->server->n_workers;
+
 	serve_handover(worker, listeners, n);
 	for (size_t i = 0; i < change->after.n; i++) {
 		struct endpoint *endpoint = &change->after.all[i];
 
-		acceptor_serve(endpoint->acceptors[change->worker],
-			       listeners[endpoint->listener]);
+		for (size_t a = change->worker; a < endpoint->n_acceptors;
+		     a += n_workers)
+			acceptor_serve(endpoint->acceptors[a],
+				       listeners[endpoint->listener]);
 	}
 	for (size_t i = 0; i < change->before->n; i++) {
 		struct endpoint *endpoint = &change->before->all[i];
 
-		if (!endpoint->kept)
-			acceptor_stop(endpoint->acceptors[change->worker]);
+		for (size_t a = change->worker;
+		     !endpoint->kept && a < endpoint->n_acceptors;
+		     a += n_workers)
+			acceptor_stop(endpoint->acceptors[a]);
 	}
 	for (size_t i = 0; i < n; i++)
 		listener_unref(listeners[i]);
@@ -335,8 +265,10 @@ static void mark_kept(struct change *change)
 	for (size_t i = 0; i < change->before->n; i++) {
 		struct endpoint *before = &change->before->all[i];
 
-		before->kept = find_endpoint(&change->after, &before->address,
-					     before->v6only) != NULL;
+		before->kept = endpoints_find(&change->after, &before->address,
+					      before->v6only) != NULL;
+		if (!before->kept)
+			endpoint_unstore(before);
 	}
 }
 
@@ -356,8 +288,11 @@ static void put_in_force(struct change *change)
 	}
 	free(change->before->all);
 	free(change->listeners);
-	for (size_t i = 0; i < change->after.n; i++)
+	for (size_t i = 0; i < change->after.n; i++) {
+		if (!change->after.all[i].kept)
+			endpoint_store(&change->after.all[i]);
 		change->after.all[i].kept = false;
+	}
 	server->endpoints = change->after;
 }
 
@@ -368,33 +303,20 @@ static int apply(struct server *server, struct config *config,
 	struct change change = {
 		.server = server,
 		.config = config,
+		.inherited = inherited,
+		.n_inherited = n_inherited,
 		.before = &server->endpoints,
 	};
 	int error = make_listeners(&change, numbers);
 
 	if (!error)
-		error = open_endpoints(&change, inherited, n_inherited);
+		error = open_endpoints(&change);
 	if (error) {
 		drop_change(&change);
 		return error;
 	}
 	put_in_force(&change);
 	return 0;
-}
-
-/* Inherited sockets that are served now through descriptors of our own. */
-static void close_inherited(struct server *server, struct inherited *inherited,
-			    size_t n)
-{
-	for (size_t i = 0; i < server->endpoints.n; i++) {
-		struct inherited *served = find_inherited(
-			inherited, n, &server->endpoints.all[i].address);
-
-		if (served) {
-			close(served->fd);
-			served->fd = -1;
-		}
-	}
 }
 
 static int tell_handover(struct server *server, struct datapath *datapath)
@@ -437,7 +359,6 @@ int server_start(struct config *config, const uint32_t *numbers,
 		server_stop(server, 0);
 		return error;
 	}
-	close_inherited(server, inherited, n_inherited);
 	*ret_server = server;
 	return 0;
 }
@@ -487,6 +408,157 @@ void server_stop(struct server *server, uint32_t timeout_ms)
 		worker_stop(server->workers[w]);
 	free(server->workers);
 	free(server);
+}
+
+/* The main thread's wish, for one thread after the other. */
+struct leave {
+	struct server *server;
+	struct takeover *takeover;
+	size_t worker;
+	bool connecting; /* somebody waits for a handler */
+};
+
+/* In a worker: nothing new comes, and what is queued waits for the next. */
+static void leave_endpoints(struct worker *worker, void *argument)
+{
+	struct leave *leave = argument;
+	struct server *server = leave->server;
+
+	(void)worker;
+	for (size_t i = 0; i < server->endpoints.n; i++) {
+		struct endpoint *endpoint = &server->endpoints.all[i];
+
+		for (size_t a = leave->worker; a < endpoint->n_acceptors;
+		     a += server->n_workers)
+			acceptor_leave(endpoint->acceptors[a]);
+	}
+}
+
+static void look_for_connecting(struct worker *worker, void *argument)
+{
+	struct leave *leave = argument;
+
+	for (const struct connection *c = worker->connections; c; c = c->next) {
+		if (c->state == CONNECTION_CONNECTING)
+			leave->connecting = true;
+	}
+}
+
+/* What cannot be packed is reset when the thread ends. */
+static void pack(struct worker *worker, void *argument)
+{
+	struct leave *leave = argument;
+	struct connection *next;
+
+	handover_take(&worker->handover);
+	for (struct connection *c = worker->connections; c; c = next) {
+		next = c->next;
+		takeover_add(leave->takeover, c);
+	}
+}
+
+static void call_all(struct leave *leave,
+		     void (*call)(struct worker *worker, void *argument))
+{
+	struct server *server = leave->server;
+
+	for (leave->worker = 0; leave->worker < server->n_workers;
+	     leave->worker++)
+		worker_call(server->workers[leave->worker], call, leave);
+}
+
+void server_leave(struct server *server, struct takeover *takeover)
+{
+	struct timespec poll = {.tv_nsec = DRAIN_POLL_MS * 1000000};
+	struct leave leave = {.server = server, .takeover = takeover};
+	uint64_t end = clock_ms() + LEAVE_TIMEOUT_MS;
+
+	call_all(&leave, leave_endpoints);
+	do {
+		nanosleep(&poll, NULL);
+		leave.connecting = false;
+		call_all(&leave, look_for_connecting);
+	} while (leave.connecting && clock_ms() < end);
+	call_all(&leave, pack);
+	for (size_t w = 0; w < server->n_workers; w++)
+		worker_stop(server->workers[w]);
+	for (size_t i = 0; i < server->endpoints.n; i++)
+		free(server->endpoints.all[i].acceptors);
+	free(server->endpoints.all);
+	free(server->workers);
+	free(server);
+}
+
+/* Connections that arrive, one after the other. */
+struct adoption {
+	struct server *server;
+	struct arrival *arrival;
+	size_t worker;
+	uint32_t n, lost;
+};
+
+/* Relayed connections may be those of an inline listener as well. */
+static struct listener *find_listener(const struct adoption *adoption,
+				      const struct worker *worker)
+{
+	const char *name = adoption->arrival->entry.record.listener_name;
+	const struct endpoints *endpoints = &adoption->server->endpoints;
+
+	for (size_t i = 0; i < endpoints->n; i++) {
+		struct listener *listener =
+			endpoints->all[i].acceptors[adoption->worker]->listener;
+
+		if (strncmp(listener->settings->name, name, RP_NAME_LEN) == 0)
+			return listener;
+	}
+	for (size_t i = 0; i < worker->handover.n; i++) {
+		struct listener *listener = worker->handover.listeners[i];
+
+		if (strncmp(listener->settings->name, name, RP_NAME_LEN) == 0)
+			return listener;
+	}
+	return NULL;
+}
+
+static void resume(struct worker *worker, void *argument)
+{
+	struct adoption *adoption = argument;
+	struct listener *listener = find_listener(adoption, worker);
+
+	adoption->n++;
+	adoption->lost += !listener;
+	takeover_resume(listener, adoption->arrival);
+}
+
+static void adopt(struct arrival *arrival, void *argument)
+{
+	struct adoption *adoption = argument;
+	struct server *server = adoption->server;
+
+	adoption->arrival = arrival;
+	worker_call(server->workers[adoption->worker], resume, adoption);
+	adoption->worker = (adoption->worker + 1) % server->n_workers;
+}
+
+void server_adopt(struct server *server, int parcel)
+{
+	struct adoption adoption = {.server = server};
+	int error = takeover_unpack(parcel, adopt, &adoption);
+
+	if (error == -EPROTO)
+		log_warning("msg=\"the relayed connections of the daemon "
+			    "before are reset: its version packs them in "
+			    "another way\"");
+	else if (error)
+		log_error("msg=\"relayed connections of the daemon before are "
+			  "lost\" error=\"%s\"",
+			  strerror(-error));
+	log_notice("msg=\"relayed connections go on\" number=%u",
+		   adoption.n - adoption.lost);
+	if (adoption.lost)
+		log_warning("msg=\"relayed connections are reset, their "
+			    "listener is gone\" number=%u",
+			    adoption.lost);
 }
 
 static uint64_t sum(struct server *server, uint32_t listener,

@@ -11,22 +11,19 @@
 
 #include <stdint.h>
 
+#include "activation.h"
 #include "config.h"
 #include "datapath.h"
 
 struct server;
-
-/* A listening socket that systemd passed; consumed when an address matches. */
-struct inherited {
-	int fd; /* -1 once taken */
-	struct address address;
-};
+struct takeover;
 
 /*
  * Starts the threads and listens on every relay listener of `config` (and on
- * none of inline ones). `numbers[i]` is the number of listener i in records
- * and statistics. Logs each address that cannot be had. Returns 0, or -errno
- * with nothing left behind.
+ * none of inline ones), taking those of `inherited` that have its addresses.
+ * `numbers[i]` is the number of listener i in records and statistics. Logs
+ * each address that cannot be had. Returns 0, or -errno with nothing left
+ * behind.
  */
 int server_start(struct config *config, const uint32_t *numbers,
 		 struct datapath *datapath, struct inherited *inherited,
@@ -45,6 +42,15 @@ int server_reload(struct server *server, struct config *config,
  * resets what is left, ends the threads. Frees; NULL is fine.
  */
 void server_stop(struct server *server, uint32_t timeout_ms);
+
+/*
+ * Stops accepting, and packs all connections for the next daemon; what is
+ * queued on listening sockets waits for it. Ends the threads and frees.
+ */
+void server_leave(struct server *server, struct takeover *takeover);
+
+/* Goes on with the connections of such a parcel, and logs how it went. */
+void server_adopt(struct server *server, int parcel);
 
 /* The daemon's own counts (the kernel's are datapath_stat()'s). */
 uint64_t server_stat(struct server *server, uint32_t listener,

@@ -52,12 +52,12 @@ static void set_environment(const char *fds)
 
 static int take_four(void)
 {
-	struct inherited *inherited = NULL;
+	struct activation passed;
+	const struct inherited *sockets;
 	struct sockaddr_in6 name;
 	socklen_t len = sizeof(name);
 	uint8_t ip[16];
 	uint16_t port;
-	size_t n = 99;
 
 	/* High numbers first, so that none is overwritten. */
 	place(fcntl(socket(AF_UNIX, SOCK_STREAM, 0), F_DUPFD, 50), 6);
@@ -65,61 +65,92 @@ static int take_four(void)
 	place(fcntl(listening(AF_INET6, "[::1]:9"), F_DUPFD, 50), 4);
 	place(fcntl(listening(AF_INET, "127.0.0.1:9"), F_DUPFD, 50), 3);
 	set_environment("4");
-	if (activation_take(&inherited, &n) != 0 || n != 4)
+	if (activation_take(&passed) != 0 || passed.n != 4 ||
+	    passed.connections != -1)
 		return 1;
+	sockets = passed.sockets;
 	for (int i = 0; i < 4; i++) {
-		if (inherited[i].fd != 3 + i)
+		if (sockets[i].fd != 3 + i || sockets[i].stored)
 			return 2;
 	}
 	/* The two that listen have their addresses. */
-	if (inherited[0].address.sa.sa_family != AF_INET ||
-	    inherited[0].address.len != sizeof(struct sockaddr_in))
+	if (sockets[0].address.sa.sa_family != AF_INET ||
+	    sockets[0].address.len != sizeof(struct sockaddr_in))
 		return 3;
-	if (inherited[1].address.sa.sa_family != AF_INET6 ||
-	    inherited[1].address.len != sizeof(struct sockaddr_in6))
+	if (sockets[1].address.sa.sa_family != AF_INET6 ||
+	    sockets[1].address.len != sizeof(struct sockaddr_in6))
 		return 4;
 	getsockname(4, (struct sockaddr *)&name, &len);
-	address_split(&inherited[1].address.sa, ip, &port);
+	address_split(&sockets[1].address.sa, ip, &port);
 	if (port == 0 || port != ntohs(name.sin6_port))
 		return 5;
 	/* One that does not listen, and one that is no TCP. */
-	if (inherited[2].address.len || inherited[3].address.len)
+	if (sockets[2].address.len || sockets[3].address.len)
 		return 6;
 	if (!(fcntl(3, F_GETFL) & O_NONBLOCK) ||
 	    !(fcntl(3, F_GETFD) & FD_CLOEXEC))
 		return 7;
 	if (getenv("LISTEN_FDS"))
 		return 8;
-	free(inherited);
+	/* Somebody took the second. */
+	passed.sockets[1].fd = -1;
+	activation_finish(&passed);
+	if (fcntl(3, F_GETFD) >= 0 || fcntl(4, F_GETFD) < 0 ||
+	    fcntl(5, F_GETFD) >= 0 || fcntl(6, F_GETFD) >= 0)
+		return 9;
+	return 0;
+}
+
+/* What a daemon before has left is told by its name. */
+static int take_stored(void)
+{
+	struct activation passed;
+
+	place(fcntl(socket(AF_UNIX, SOCK_STREAM, 0), F_DUPFD, 50), 5);
+	place(fcntl(listening(AF_INET6, "[::1]:9"), F_DUPFD, 50), 4);
+	place(fcntl(listening(AF_INET, "127.0.0.1:9"), F_DUPFD, 50), 3);
+	set_environment("3");
+	setenv("LISTEN_FDNAMES",
+	       "realpeer.socket:listen [__1]_9 v6only:connections", 1);
+	if (activation_take(&passed) != 0 || passed.n != 2)
+		return 1;
+	if (passed.sockets[0].stored || !passed.sockets[1].stored)
+		return 2;
+	/* Which IPv6 addresses other than [::] always are. */
+	if (passed.sockets[0].v6only || !passed.sockets[1].v6only)
+		return 3;
+	if (passed.connections != 5 || getenv("LISTEN_FDNAMES"))
+		return 4;
+	activation_finish(&passed);
+	if (fcntl(5, F_GETFD) >= 0 || passed.connections != -1)
+		return 5;
 	return 0;
 }
 
 static int take_none(void)
 {
-	struct inherited *inherited = NULL;
-	size_t n = 99;
+	struct activation passed;
 
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_PID");
-	if (activation_take(&inherited, &n) != 0 || n != 0 || !inherited)
+	if (activation_take(&passed) != 0 || passed.n != 0 || !passed.sockets)
 		return 1;
-	free(inherited);
+	activation_finish(&passed);
 	/* Meant for another process. */
 	setenv("LISTEN_PID", "1", 1);
 	setenv("LISTEN_FDS", "2", 1);
-	if (activation_take(&inherited, &n) != 0 || n != 0)
+	if (activation_take(&passed) != 0 || passed.n != 0)
 		return 2;
-	free(inherited);
+	activation_finish(&passed);
 	return 0;
 }
 
 static int take_nonsense(void)
 {
-	struct inherited *inherited = NULL;
-	size_t n = 99;
+	struct activation passed = {.n = 99};
 
 	set_environment("many");
-	if (activation_take(&inherited, &n) >= 0 || inherited || n != 99)
+	if (activation_take(&passed) >= 0 || passed.sockets || passed.n != 99)
 		return 1;
 	return 0;
 }
@@ -143,6 +174,12 @@ static void four(void **state)
 	in_child(take_four);
 }
 
+static void stored(void **state)
+{
+	(void)state;
+	in_child(take_stored);
+}
+
 static void none(void **state)
 {
 	(void)state;
@@ -159,6 +196,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(four),
+		cmocka_unit_test(stored),
 		cmocka_unit_test(none),
 		cmocka_unit_test(nonsense),
 	};

@@ -176,7 +176,7 @@ static void address_in_use(void **state)
 static void inherited(void **state)
 {
 	uint32_t number = 7;
-	struct inherited socket;
+	struct inherited socket = {0};
 	uint16_t port;
 	char text[64];
 
@@ -209,7 +209,7 @@ static void inherited(void **state)
 static void not_inherited(void **state)
 {
 	uint32_t number = 7;
-	struct inherited socket;
+	struct inherited socket = {0};
 	uint16_t port;
 
 	(void)state;

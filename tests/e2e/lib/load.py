@@ -3,6 +3,7 @@
 which is asked whom the server sees."""
 
 import json
+import os
 
 from .poll import equal, wait_for
 
@@ -35,9 +36,10 @@ class Load:
 
     number = 0
 
-    def __init__(self, env, namespace, mode, address, *options):
+    def __init__(self, env, namespace, mode, address, *options, stdin="/dev/null"):
         Load.number += 1
         self.process = env.start(f"load{Load.number}", namespace.command(
+            "sh", "-c", 'exec "$@" <"$0"', stdin,
             env.binary("tests/bench/load"), mode, *map(str, options), _target(address)))
 
     def alive(self):
@@ -53,3 +55,25 @@ class Load:
         equal({key: said[key] for key in ("connections", "failed", "wrong_peer")},
               {"connections": count, "failed": 0, "wrong_peer": 0}, f"the load: {said}")
         return said
+
+
+class Held(Load):
+    """Connections that stay open, each asked at the end whether it works."""
+
+    def __init__(self, env, namespace, address, count, *options):
+        path = env.path(f"held{Load.number}")
+        os.mkfifo(path)
+        self.count = count
+        super().__init__(env, namespace, "idle", address, "-c", count, *options,
+                         stdin=path)
+        self._open = os.open(path, os.O_WRONLY)
+        self.process.wait_log(r'^{"ready":', 30)
+
+    def good(self, timeout=60):
+        """All were opened, lived on, and had the right client to the end."""
+        self.release()
+        return super().good(self.count, timeout)
+
+    def release(self):
+        """Lets them be asked."""
+        os.close(self._open)

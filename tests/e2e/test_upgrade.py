@@ -1,0 +1,406 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Restarts, reloads, other builds and crashes while 500 connections/s come and
+1,000 long-lived ones are open, half of them inline, half relayed. The manager
+stands in for systemd, and keeps what the daemon asks it to keep."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+
+from lib import bpf, build, bulk, header, inline, load, stream
+from lib.inline import INLINE
+from lib.manager import Manager
+from lib.poll import check, equal, wait_for
+from lib.realpeer import GLOBAL, listener
+from lib.requirement import BPF, BPFTOOL, CLANG, needs, program
+from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE
+
+DIRECT, RELAYED = (SERVER, 1883), (SERVER, 1884)
+CLIENT_NETWORK = "203.0.113.0/24"
+RATE = 250  # connections/s of each listener
+HELD = 500  # of each listener
+SECONDS = 8
+SOURCE = (CLIENTS[0], 40001)
+HEADER = header.v2(SOURCE, (LB_FRONT, 1884))
+
+CONFIG = listener("direct", listen=f"{SERVER}:1883", delivery="inline") + listener(
+    "relayed", listen=f"{SERVER}:1884", handler="127.0.0.1:9000", client_address="getpeername")
+
+
+class Traffic:
+    """Load on both listeners, in the background."""
+
+    def __init__(self, env):
+        load.Backend(env, env.server, DIRECT, "backend-direct")
+        load.Backend(env, env.server, ("127.0.0.1", 9000), "backend-relayed")
+        self.env = env
+
+    def start(self):
+        who = ("--check", "--clients", CLIENT_NETWORK)
+        self.held = [load.Held(self.env, self.env.lb, address, HELD, *who)
+                     for address in (DIRECT, RELAYED)]
+        self.coming = [load.Load(self.env, self.env.lb, "connect", address, "--rate", RATE,
+                                 "-c", RATE * SECONDS, *who) for address in (DIRECT, RELAYED)]
+
+    def still_comes(self, when):
+        for coming in self.coming:
+            check(coming.alive(), f"the load was over before {when}")
+
+    def all_good(self):
+        """Not one was lost, refused, or had a wrong client."""
+        for coming in self.coming:
+            coming.good(RATE * SECONDS)
+        for held in self.held:
+            held.good()
+
+
+def begin(env, config=CONFIG, **arguments):
+    traffic = Traffic(env)
+    manager = Manager(env.daemon(config, **arguments)).start()
+    traffic.start()
+    daemon = manager.daemon
+    wait_for(lambda: daemon.stat("relayed", "connections") > HELD + RATE, "the load")
+    return manager, daemon, traffic
+
+
+def nothing_left(daemon):
+    daemon.wait_connections(0)
+    inline.nothing_left(daemon)
+
+
+@needs(INLINE, BPFTOOL)
+def test_restart(env):
+    """As systemctl does it. Fails without takeover.c (the relayed ones are
+    reset) and without the store (new ones are refused meanwhile)."""
+    manager, daemon, traffic = begin(env)
+    for number in range(3):
+        manager.restart()
+        # two listening sockets, of which one a thread
+        equal(set(manager.stored()), {f"listen {SERVER}_1884"}, "what is stored")
+        traffic.still_comes(f"the end of restart {number}")
+    equal(len(daemon.connections("direct")) >= HELD, True, "records of inline connections")
+    traffic.all_good()
+    equal(daemon.log_complaints(), [], "complaints")
+    nothing_left(daemon)
+    manager.stop()
+
+
+@needs(INLINE, BPFTOOL)
+def test_reload(env):
+    """Listeners come and go, of both kinds, ten times."""
+    manager, daemon, traffic = begin(env)
+    more = listener("third", listen=f"{SERVER}:1885", delivery="inline") + listener(
+        "fourth", listen=f"{SERVER}:1886", handler="127.0.0.1:9000")
+    for number in range(10):
+        daemon.reload(CONFIG + more if number % 2 == 0 else CONFIG)
+        equal(len(daemon.ctl_json("status")["listeners"]), 2 if number % 2 else 4, "listeners")
+    equal(set(manager.stored()), {f"listen {SERVER}_1884"}, "what is stored")
+    traffic.still_comes("the last reload")
+    traffic.all_good()
+    nothing_left(daemon)
+    manager.stop()
+
+
+@needs(INLINE, BPFTOOL)
+def test_kill(env):
+    """kill -9 ends what is relayed, and nothing else: whoever connects waits."""
+    manager, daemon, traffic = begin(env)
+    daemon.stop(signal.SIGKILL)
+    waiting = [env.lb.connect(RELAYED) for _ in range(20)]
+    for sock in waiting:
+        sock.sendall(HEADER + b"WHO\n")
+    traffic.still_comes("the kill")
+    manager.start()
+    traffic.still_comes("the next start")
+    for sock in waiting:
+        want = f"{SOURCE[0]} {SOURCE[1]}\n".encode()
+        equal(stream.receive_exactly(sock, len(want)), want, "who waited")
+        sock.close()
+    traffic.coming[0].good(RATE * SECONDS)
+    traffic.held[0].good()
+    said = traffic.coming[1].result()
+    # those that were on their way through the daemon when it was killed
+    check(said["failed"] <= 64, f"new relayed connections: {said}")
+    equal((said["wrong_peer"], said["connections"]), (0, RATE * SECONDS), "relayed connections")
+    traffic.held[1].release()
+    equal(traffic.held[1].result()["failed"], HELD, "relayed ones that a killed daemon held")
+    nothing_left(daemon)
+    manager.stop()
+
+
+def change(path, pattern, replacement):
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+    return count
+
+
+def other_build(env, name, alter):
+    """Copies the source, has it altered, builds a realpeerd from it."""
+    source, output = env.path(name), env.path(f"{name}.build")
+    for part in ("bpf", "include", "user"):
+        shutil.copytree(os.path.join(build.ROOT_DIRECTORY, part), os.path.join(source, part))
+    shutil.copy(os.path.join(build.ROOT_DIRECTORY, "Makefile"), source)
+    alter(source)
+    variables = {key: value for key, value in os.environ.items() if key in ("PATH", "HOME")}
+    made = subprocess.run(
+        ["make", "-C", source, "-j2", f"O={output}", "CFLAGS=-O0", f"VERSION=0-{name}",
+         f"{output}/realpeerd"], env=variables, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    equal(made.returncode, 0, f"exit status of make: {made.stdout}")
+    return f"{output}/realpeerd"
+
+
+def alter_programs(source):
+    """A call more in each BPF program, so that none is what it was."""
+    directory = os.path.join(source, "bpf")
+    changed = sum(change(os.path.join(directory, name), r"^(SEC\([^)]*\)\nint \w+\([^)]*\)\n{\n)",
+                         r"\1\tbpf_get_prandom_u32();\n")
+                  for name in os.listdir(directory) if name.endswith(".bpf.c"))
+    check(changed >= 5, f"only {changed} programs were found")
+
+
+def tags(daemon):
+    """What the programs in force are made of."""
+    return {name: bpf.bpftool("prog", "show", "id", str(bpf.bpftool(
+        "link", "show", "pinned", daemon.map_path(f"links/{name}"))["prog_id"]))["tag"]
+            for name in ("sockops", "lookup", "getpeername4")}
+
+
+@needs(INLINE, BPFTOOL, CLANG, program("make"))
+def test_other_build(env):
+    """A binary with other BPF programs takes over, and the first one again."""
+    other = other_build(env, "other", alter_programs)
+    manager, daemon, traffic = begin(env)
+    first, before = daemon.program, tags(daemon)
+    daemon.program = other
+    manager.restart()
+    traffic.still_comes("the other build's start")
+    equal(daemon.ctl_json("status")["version"], "0-other", "version that runs")
+    equal(set(tags(daemon).values()) & set(before.values()), set(), "programs that stayed")
+    daemon.program = first
+    manager.restart()
+    traffic.still_comes("the first build's start")
+    equal(tags(daemon), before, "programs")
+    traffic.all_good()
+    equal(daemon.log_complaints(), [], "complaints")
+    nothing_left(daemon)
+    manager.stop()
+
+
+test_other_build.limit = 240
+
+
+def alter_abi(source):
+    equal(change(os.path.join(source, "include/realpeer/abi.h"),
+                 r"^(#define RP_ABI_VERSION\s+)\d+", r"\g<1>4711"), 1, "ABI versions")
+
+
+@needs(INLINE, BPFTOOL, CLANG, program("make"))
+def test_other_abi(env):
+    """It refuses the pins and says what to do; meanwhile nothing is lost, and
+    the old one can be put back. Fails without the test in datapath_maps.c."""
+    other = other_build(env, "abi", alter_abi)
+    manager, daemon, traffic = begin(env)
+    daemon.process.kill(signal.SIGUSR1)
+    equal(daemon.stop(), 0, "exit status")
+    first, daemon.program = daemon.program, other
+    manager.launch()
+    equal(daemon.process.wait(15), 1, "exit status of the other")
+    said = daemon.process.lines("^error: .*ABI")
+    check(said and all(word in said[0] for word in (daemon.bpffs, "4711", "remove", "stop")),
+          f"not clear: {said}")
+    daemon.program = first
+    manager.start()
+    traffic.still_comes("the first build's start")
+    traffic.all_good()
+    nothing_left(daemon)
+    manager.stop()
+
+
+test_other_abi.limit = 240
+
+
+def relay(listen=f"{SERVER}:1884", name="echo", **settings):
+    settings = {"handler": "127.0.0.1:9000", "client_address": "getpeername", **settings}
+    return listener(name, listen=listen, **settings)
+
+
+@needs(BPF)
+def test_bytes_on_their_way(env):
+    """Transfers both ways that a restart meets at full speed, through pipes, and
+    with receivers that do not read: every byte arrives, in order."""
+    pattern = bulk.Pattern(16 << 20, 1)
+    env.handler()
+    manager = Manager(env.daemon(relay())).start()
+    socks = [env.lb.connect(RELAYED, timeout=40) for _ in range(3)]
+    for sock in socks:
+        sock.sendall(HEADER)
+    going = [bulk.send(sock, pattern) for sock in socks]
+    coming = [bulk.receive(sock) for sock in socks[:2]]
+    wait_for(lambda: all(one.done > 2 << 20 for one in coming), "bytes")
+    for _ in range(2):
+        before = coming[0].done
+        manager.restart()
+        wait_for(lambda: coming[0].done > before, "bytes after the restart")
+    coming.append(bulk.receive(socks[2]))  # its echo was stuck all the time
+    for one in going + coming:
+        one.finish(60)
+    for one in coming:
+        equal(one.result, pattern.digest(), "what came back")
+    for sock in socks:
+        sock.close()
+    manager.daemon.wait_connections(0)
+    manager.stop()
+
+
+test_bytes_on_their_way.limit = 150
+
+
+@needs(BPF)
+def test_states(env):
+    """Restarted while headers are incomplete, while an untrusted peer's first
+    bytes are held, while one half of a connection is closed: each goes on."""
+    go_on = threading.Event()
+
+    def late(accepted):
+        while (data := accepted.receive()) is not None:
+            accepted.sock.sendall(data)
+        go_on.wait(30)
+        accepted.sock.sendall(b" and late")
+    handler = env.handler(behaviour=late)
+    manager = Manager(env.daemon(relay("0.0.0.0:1884", untrusted="direct",
+                                       header_timeout="60s"))).start()
+    piece, silent, half, offered = (env.lb.connect(RELAYED) for _ in range(4))
+    plain, liar = (env.stranger.connect((SERVER_SIDE, 1884)) for _ in range(2))
+    piece.sendall(HEADER[:20])
+    half.sendall(HEADER + b"first")
+    half.shutdown(socket.SHUT_WR)
+    equal(stream.receive_exactly(half, 5), b"first", "echo")
+    plain.sendall(b"PROX")
+    liar.sendall(b"PROX")
+    handler.wait(3)
+    manager.restart()
+    offered.close()
+    equal(manager.daemon.stat("echo", "closed_early"), 1, "closed_early")
+    piece.sendall(HEADER[20:] + b"second")
+    equal(stream.receive_exactly(piece, 6), b"second", "echo")
+    equal(handler.wait(4).peer, SOURCE, "client whose header came in pieces")
+    silent.sendall(HEADER + b"third")
+    equal(stream.receive_exactly(silent, 5), b"third", "echo")
+    equal(handler.wait(5).peer, SOURCE, "client that had said nothing")
+    plain.sendall(b"IMITY")
+    equal(stream.receive_exactly(plain, 9), b"PROXIMITY", "a plain client's bytes")
+    liar.sendall(b"Y ")
+    equal(stream.ended_by(liar), ("reset", b""), "an untrusted header")
+    go_on.set()
+    equal(stream.ended_by(half), ("eof", b" and late"), "the half-closed one")
+    equal([accepted.ended for accepted in handler.accepted if accepted.data == b"first"],
+          ["eof"], "how its other half ended")
+    for sock in (piece, silent, plain):
+        sock.close()
+    manager.daemon.wait_connections(0)
+    manager.stop()
+
+
+@needs(BPF)
+def test_listener_is_gone(env):
+    """A new configuration may take away the listener: then its connections are
+    reset, its socket is closed, and the others stay."""
+    env.handler()
+    both = relay() + relay(f"{SERVER}:1885", "other")
+    manager = Manager(env.daemon(both)).start()
+    stays, goes = env.lb.connect(RELAYED), env.lb.connect((SERVER, 1885))
+    for sock in (stays, goes):
+        stream.exchange(sock, HEADER + b"hello", b"hello")
+    equal(set(manager.stored()), {f"listen {SERVER}_1884", f"listen {SERVER}_1885"}, "stored")
+    manager.daemon.configure(relay())
+    manager.restart()
+    equal(stream.ended_by(goes), ("reset", b""), "the connection without a listener")
+    stream.exchange(stays, b"still here")
+    wait_for(lambda: set(manager.stored()) == {f"listen {SERVER}_1884"}, "one to be forgotten")
+    equal(env.server.run("ss", "-Hltn", "sport = :1885").stdout, "", "sockets of the other")
+    stays.close()
+    manager.stop()
+
+
+@needs(BPF)
+def test_stop_is_no_restart(env):
+    """Without SIGUSR1 nothing is kept: who comes then is refused at once, while
+    those that are open are waited for."""
+    env.handler()
+    manager = Manager(env.daemon(relay())).start()
+    sock = env.lb.connect(RELAYED)
+    stream.exchange(sock, HEADER + b"hello", b"hello")
+    manager.daemon.process.kill(signal.SIGTERM)
+    wait_for(lambda: not manager.stored(), "what is stored to go")
+    equal(env.server.run("ss", "-Hltn", "sport = :1884").stdout, "", "listening sockets")
+    stream.exchange(sock, b"still here")
+    sock.close()
+    equal(manager.daemon.process.wait(), 0, "exit status")
+
+
+@needs(BPF)
+def test_no_store(env):
+    """Where nobody keeps anything, a restart waits for the connections."""
+    env.handler()
+    manager = Manager(env.daemon(relay()), keeps=False).start()
+    sock = env.lb.connect(RELAYED)
+    stream.exchange(sock, HEADER + b"hello", b"hello")
+    manager.daemon.process.kill(signal.SIGUSR1)
+    manager.daemon.process.kill(signal.SIGTERM)
+    wait_for(lambda: not env.server.run("ss", "-Hltn", "sport = :1884").stdout, "no listener")
+    stream.exchange(sock, b"still here")
+    sock.close()
+    equal(manager.daemon.process.wait(), 0, "exit status")
+    check("FDSTORE=1" not in manager.received, "it asked to keep something")
+
+
+@needs(BPF)
+def test_failed_start(env):
+    """A daemon that cannot start leaves everything for the next attempt."""
+    env.handler()
+    manager = Manager(env.daemon(relay())).start()
+    sock = env.lb.connect(RELAYED)
+    stream.exchange(sock, HEADER + b"hello", b"hello")
+    manager.daemon.configure(relay() + "nonsense = 1\n")
+    manager.daemon.process.kill(signal.SIGUSR1)
+    equal(manager.daemon.stop(), 0, "exit status")
+    taken = env.server.listen((SERVER, 1885))
+    for config in (relay() + "nonsense = 1\n", relay() + relay(f"{SERVER}:1885", "other")):
+        manager.daemon.configure(config)
+        manager.launch()
+        equal(manager.daemon.process.wait(15), 1, "exit status")
+    taken.close()
+    manager.daemon.configure(relay())
+    manager.start()
+    stream.exchange(sock, b"still here")
+    sock.close()
+    manager.stop()
+
+
+@needs(BPF)
+def test_other_number_of_threads(env):
+    """More threads than sockets share them, fewer serve several each: none of
+    those that wait in a queue is forgotten."""
+    env.handler()
+    manager = Manager(env.daemon(relay(), name="threads")).start()
+    for threads in (4, 1, 3, 2):
+        waiting = []
+        manager.daemon.configure(GLOBAL + f"threads = {threads}\n" + relay())
+        manager.daemon.process.kill(signal.SIGUSR1)
+        equal(manager.daemon.stop(), 0, "exit status")
+        for _ in range(40):
+            waiting.append(env.lb.connect(RELAYED))
+            waiting[-1].sendall(HEADER + b"hello")
+        manager.start()
+        for sock in waiting:
+            equal(stream.receive_exactly(sock, 5), b"hello", f"echo with {threads} threads")
+            sock.close()
+    manager.stop()

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * test_takeover.c - user/takeover.c, and server_leave() and server_adopt():
+ * connections that one server packs and another takes up, in one process.
+ */
+#include "takeover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "relayed.h"
+
+static struct relayed test;
+
+static int setup(void **state)
+{
+	(void)state;
+	relayed_start(&test, "header_timeout = 2s\n");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	relayed_stop(&test);
+	return 0;
+}
+
+static size_t count_fds(void)
+{
+	size_t n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void pair(int *client, int *handler)
+{
+	*client = tcp_connect(test.port);
+	stream_text(*client, RELAYED_V1);
+	*handler = stream_accept(test.handler);
+}
+
+static uint32_t leave(int *ret_parcel)
+{
+	struct takeover takeover;
+
+	assert_int_equal(takeover_begin(&takeover), 0);
+	server_leave(test.server, &takeover);
+	test.server = NULL;
+	return takeover_end(&takeover, ret_parcel);
+}
+
+static void start_next(void)
+{
+	assert_int_equal(server_start(test.config, &test.number, NULL, NULL, 0,
+				      &test.server),
+			 0);
+}
+
+/* All connections go from one server to the next. Returns how many. */
+static uint32_t change_servers(void)
+{
+	int parcel;
+	uint32_t n = leave(&parcel);
+
+	start_next();
+	if (n) {
+		server_adopt(test.server, parcel);
+		close(parcel);
+	}
+	return n;
+}
+
+static void note_client(uint64_t cookie, const struct rp_connection *record,
+			void *arg)
+{
+	(void)cookie;
+	*(struct rp_connection *)arg = *record;
+}
+
+static void relayed(void **state)
+{
+	struct rp_connection before = {0}, after = {0};
+	int client, handler;
+
+	(void)state;
+	pair(&client, &handler);
+	expect_stat(&test, RP_STAT_CONNECTIONS, 1);
+	server_connections(test.server, note_client, &before);
+	assert_int_equal(change_servers(), 1);
+	expect_silence(client, 20);
+	expect_silence(handler, 0);
+	stream_text(client, "question");
+	expect_text(handler, "question");
+	stream_text(handler, "answer");
+	expect_text(client, "answer");
+	server_connections(test.server, note_client, &after);
+	assert_memory_equal(&before, &after, sizeof(before));
+	assert_int_equal(server_active(test.server, test.number), 1);
+	close(client);
+	expect_end(handler);
+	close(handler);
+	expect_idle(&test);
+}
+
+/* What stands at `offset` of a stream without repetitions. */
+static void fill(uint8_t *bytes, size_t len, size_t offset)
+{
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = (offset + i) * 0x9e3779b97f4a7c15ull >> 56;
+}
+
+/* As much as all the buffers on the way take: nobody reads. */
+static size_t send_until_stuck(int client)
+{
+	uint8_t bytes[65536];
+	size_t sent = 0;
+
+	for (int idle = 0; idle < 50;) {
+		ssize_t n;
+
+		fill(bytes, sizeof(bytes), sent);
+		n = send(client, bytes, sizeof(bytes), MSG_DONTWAIT);
+		if (n > 0)
+			sent += n;
+		else
+			sleep_ms(1);
+		idle = n > 0 ? 0 : idle + 1;
+	}
+	return sent;
+}
+
+/* Bytes that the daemon holds when it goes arrive, and in order. */
+static void stuck(void **state)
+{
+	uint8_t have[65536], want[sizeof(have)];
+	size_t sent, received = 0;
+	int client, handler;
+	ssize_t n;
+
+	(void)state;
+	pair(&client, &handler);
+	sent = send_until_stuck(client);
+	assert_true(sent > 0);
+	assert_int_equal(change_servers(), 1);
+	shutdown(client, SHUT_WR);
+	while ((n = recv(handler, have, sizeof(have), 0)) > 0) {
+		fill(want, n, received);
+		assert_memory_equal(have, want, n);
+		received += n;
+	}
+	assert_int_equal(n, 0);
+	assert_int_equal(received, sent);
+	stream_text(handler, "and back");
+	expect_text(client, "and back");
+	close(handler);
+	close(client);
+	expect_idle(&test);
+}
+
+static void header_in_pieces(void **state)
+{
+	int client = tcp_connect(test.port), silent = tcp_connect(test.port);
+	int handler;
+
+	(void)state;
+	stream_send(client, RELAYED_V1, 9);
+	sleep_ms(20);
+	assert_int_equal(change_servers(), 2);
+	stream_send(client, RELAYED_V1 + 9, strlen(RELAYED_V1) - 9);
+	handler = stream_accept(test.handler);
+	stream_text(client, "hello");
+	expect_text(handler, "hello");
+	/* The deadline has gone with them. */
+	expect_reset(silent);
+	expect_stat(&test, RP_STAT_TIMEOUT, 1);
+	close(client);
+	close(silent);
+	close(handler);
+	expect_idle(&test);
+}
+
+/* More than one message of descriptors, over all threads. */
+static void many(void **state)
+{
+	int clients[300], handlers[300];
+
+	(void)state;
+	for (int i = 0; i < 300; i++)
+		pair(&clients[i], &handlers[i]);
+	assert_int_equal(change_servers(), 300);
+	for (int i = 0; i < 300; i++) {
+		stream_text(clients[i], "ping");
+		expect_text(handlers[i], "ping");
+		close(clients[i]);
+		expect_end(handlers[i]);
+		close(handlers[i]);
+	}
+	expect_idle(&test);
+}
+
+static void nothing_to_pack(void **state)
+{
+	int parcel = 7;
+
+	(void)state;
+	assert_int_equal(leave(&parcel), 0);
+	assert_int_equal(parcel, -1);
+	start_next();
+}
+
+/* Nobody to send descriptors to: then it must be an end that both see. */
+static void cannot_send(void **state)
+{
+	struct takeover takeover;
+	int client, handler, parcel;
+
+	(void)state;
+	pair(&client, &handler);
+	assert_int_equal(takeover_begin(&takeover), 0);
+	shutdown(takeover.queue[1], SHUT_WR);
+	server_leave(test.server, &takeover);
+	assert_int_equal(takeover_end(&takeover, &parcel), 0);
+	expect_reset(client);
+	expect_reset(handler);
+	close(client);
+	close(handler);
+	start_next();
+}
+
+static void cannot_write(void **state)
+{
+	struct takeover takeover;
+	int client, handler, parcel;
+
+	(void)state;
+	pair(&client, &handler);
+	assert_int_equal(takeover_begin(&takeover), 0);
+	close(takeover.file);
+	takeover.file = open("/dev/full", O_RDWR | O_CLOEXEC);
+	server_leave(test.server, &takeover);
+	assert_int_equal(takeover_end(&takeover, &parcel), 0);
+	expect_reset(client);
+	expect_reset(handler);
+	close(client);
+	close(handler);
+	start_next();
+}
+
+static void reset_it(struct arrival *arrival, void *argument)
+{
+	unsigned int *n = argument;
+
+	++*n;
+	takeover_resume(NULL, arrival);
+}
+
+/* The file of a parcel, whose first message it takes. */
+static int file_of(int parcel)
+{
+	char byte, control[CMSG_SPACE(sizeof(int))];
+	struct iovec part = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	int fd;
+
+	assert_int_equal(recvmsg(parcel, &message, MSG_PEEK), 1);
+	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
+	return fd;
+}
+
+/*
+ * A parcel with one connection, changed at `offset` of its file or cut off
+ * there: what it gives, while the connection's ends are reset.
+ */
+static int unpack_changed(off_t offset, bool cut)
+{
+	int client, handler, parcel, file, error;
+	size_t fds = count_fds();
+	unsigned int n = 0;
+	uint8_t byte;
+
+	pair(&client, &handler);
+	assert_int_equal(leave(&parcel), 1);
+	file = file_of(parcel);
+	if (cut) {
+		assert_int_equal(ftruncate(file, offset), 0);
+	} else {
+		assert_int_equal(pread(file, &byte, 1, offset), 1);
+		byte++;
+		assert_int_equal(pwrite(file, &byte, 1, offset), 1);
+	}
+	close(file);
+	error = takeover_unpack(parcel, reset_it, &n);
+	assert_int_equal(n, 0);
+	expect_reset(client);
+	expect_reset(handler);
+	close(client);
+	close(handler);
+	close(parcel);
+	start_next();
+	assert_int_equal(count_fds(), fds);
+	return error;
+}
+
+static void other_versions(void **state)
+{
+	(void)state;
+	assert_int_equal(unpack_changed(0, false), -EPROTO);
+	assert_int_equal(unpack_changed(8, false), -EPROTO);
+	assert_int_equal(unpack_changed(12, false), -EPROTO);
+}
+
+static void cut_off(void **state)
+{
+	(void)state;
+	assert_int_equal(unpack_changed(0, true), -EBADMSG);
+	assert_int_equal(unpack_changed(30, true), -EBADMSG);
+}
+
+/* What is no parcel, and what another next daemon has emptied. */
+static void no_parcel(void **state)
+{
+	int client, handler, parcel, fds[2];
+	unsigned int n = 0;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	assert_int_equal(takeover_unpack(fds[0], reset_it, &n), -EAGAIN);
+	stream_text(fds[1], "x");
+	assert_int_equal(takeover_unpack(fds[0], reset_it, &n), -ENODATA);
+	close(fds[0]);
+	close(fds[1]);
+	pair(&client, &handler);
+	assert_int_equal(leave(&parcel), 1);
+	assert_int_equal(takeover_unpack(parcel, reset_it, &n), 0);
+	assert_int_equal(n, 1);
+	expect_reset(client);
+	expect_reset(handler);
+	assert_int_equal(takeover_unpack(parcel, reset_it, &n), -ENODATA);
+	close(parcel);
+	close(client);
+	close(handler);
+	start_next();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(relayed, setup, teardown),
+		cmocka_unit_test_setup_teardown(stuck, setup, teardown),
+		cmocka_unit_test_setup_teardown(header_in_pieces, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(many, setup, teardown),
+		cmocka_unit_test_setup_teardown(nothing_to_pack, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(cannot_send, setup, teardown),
+		cmocka_unit_test_setup_teardown(cannot_write, setup, teardown),
+		cmocka_unit_test_setup_teardown(other_versions, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(cut_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(no_parcel, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

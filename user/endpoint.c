@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* endpoint.c - see endpoint.h. Main thread only. */
+#include "endpoint.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "listen.h"
+#include "store.h"
+
+/* Takes over the descriptors. */
+static int make_acceptors(struct endpoint *endpoint, int *fds, size_t n,
+			  bool shared)
+{
+	endpoint->acceptors = calloc(n, sizeof(*endpoint->acceptors));
+	for (size_t i = 0; i < n; i++) {
+		if (endpoint->acceptors)
+			endpoint->acceptors[i] = acceptor_new(fds[i], shared);
+		if (!endpoint->acceptors || !endpoint->acceptors[i]) {
+			listen_close(fds + i, n - i);
+			return -ENOMEM;
+		}
+		endpoint->n_acceptors = i + 1;
+	}
+	return 0;
+}
+
+static bool is_one_of(const struct endpoint *endpoint,
+		      const struct inherited *inherited)
+{
+	if (inherited->fd < 0 ||
+	    !address_equal(&inherited->address, &endpoint->address))
+		return false;
+	/* What a .socket unit says is as its owner wants it. */
+	return !inherited->stored || inherited->v6only == endpoint->v6only;
+}
+
+/*
+ * Descriptors of our own for inherited sockets: each at least once, and, where
+ * there are more threads than sockets, some for more than one thread.
+ */
+static int adopt(struct endpoint *endpoint, size_t n_threads,
+		 struct inherited *inherited, size_t n_inherited)
+{
+	size_t found = 0, n;
+	int *fds, error = 0;
+
+	for (size_t i = 0; i < n_inherited; i++)
+		found += is_one_of(endpoint, &inherited[i]);
+	if (!found)
+		return -ENOENT;
+	n = found < n_threads ? n_threads : found;
+	fds = calloc(n, sizeof(*fds));
+	if (!fds)
+		return -ENOMEM;
+	for (size_t i = 0, next = 0; !error && next < n;
+	     i = (i + 1) % n_inherited) {
+		if (!is_one_of(endpoint, &inherited[i]))
+			continue;
+		endpoint->ours = inherited[i].stored;
+		error = listen_adopt(inherited[i].fd, fds + next, 1);
+		if (error)
+			listen_close(fds, next);
+		else
+			next++;
+	}
+	if (!error)
+		error = make_acceptors(endpoint, fds, n, found < n_threads);
+	for (size_t i = 0; i < n_inherited && !error; i++) {
+		if (!is_one_of(endpoint, &inherited[i]))
+			continue;
+		close(inherited[i].fd);
+		inherited[i].fd = -1;
+	}
+	free(fds);
+	return error;
+}
+
+int endpoint_open(struct endpoint *endpoint, size_t n_threads, bool shared,
+		  struct inherited *inherited, size_t n_inherited)
+{
+	int *fds, error;
+
+	error = adopt(endpoint, n_threads, inherited, n_inherited);
+	if (error != -ENOENT)
+		return error;
+	endpoint->ours = true;
+	fds = calloc(n_threads, sizeof(*fds));
+	if (!fds)
+		return -ENOMEM;
+	error = listen_open(&endpoint->address, endpoint->v6only, shared, fds,
+			    n_threads);
+	if (!error)
+		error = make_acceptors(endpoint, fds, n_threads, false);
+	free(fds);
+	return error;
+}
+
+void endpoint_close(struct endpoint *endpoint)
+{
+	if (endpoint->kept)
+		return;
+	for (size_t i = 0; i < endpoint->n_acceptors; i++)
+		acceptor_free(endpoint->acceptors[i]);
+	free(endpoint->acceptors);
+	endpoint->acceptors = NULL;
+	endpoint->n_acceptors = 0;
+}
+
+void endpoint_store(const struct endpoint *endpoint)
+{
+	char name[STORE_NAME_MAX];
+	int fd;
+
+	if (!endpoint->ours)
+		return;
+	store_listen_name(&endpoint->address, endpoint->v6only, name);
+	for (size_t i = 0; i < endpoint->n_acceptors; i++) {
+		fd = endpoint->acceptors[i]->watch.fd;
+		store_keep(name, &fd, 1);
+	}
+}
+
+void endpoint_unstore(const struct endpoint *endpoint)
+{
+	char name[STORE_NAME_MAX];
+
+	if (endpoint->ours)
+		store_forget(store_listen_name(&endpoint->address,
+					       endpoint->v6only, name));
+}
+
+struct endpoint *endpoints_find(const struct endpoints *endpoints,
+				const struct address *address, bool v6only)
+{
+	for (size_t i = 0; i < endpoints->n; i++) {
+		struct endpoint *endpoint = &endpoints->all[i];
+
+		if (address_equal(&endpoint->address, address) &&
+		    endpoint->v6only == v6only)
+			return endpoint;
+	}
+	return NULL;
+}
