@@ -48,7 +48,7 @@ cat >"$root/DEBIAN/postinst" <<'POSTINST'
 set -e
 if [ "$1" = configure ] && [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
-	# an upgrade: connections drain, pinned maps stay
+	# an upgrade: connections go on, pinned maps stay
 	[ -z "$2" ] || systemctl try-restart realpeer.service
 fi
 POSTINST

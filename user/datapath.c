@@ -32,11 +32,11 @@ const char *datapath_directory(void)
 	return directory && *directory ? directory : DEFAULT_DIRECTORY;
 }
 
-static __thread char last_warning[200];
+static __thread char first_warning[200];
 
-const char *datapath_last_warning(void)
+const char *datapath_first_warning(void)
 {
-	return last_warning;
+	return first_warning;
 }
 
 /* libbpf's messages, one level down: our own lines say what they mean. */
@@ -51,8 +51,9 @@ static int on_libbpf_message(enum libbpf_print_level level, const char *format,
 	vsnprintf(text, sizeof(text), format, args);
 	len = strcspn(text, "\n");
 	text[len] = '\0';
-	if (level == LIBBPF_WARN)
-		snprintf(last_warning, sizeof(last_warning), "%.199s", text);
+	/* Those that follow say only what could not be done because of it. */
+	if (level == LIBBPF_WARN && !first_warning[0])
+		snprintf(first_warning, sizeof(first_warning), "%.199s", text);
 	log_debug("libbpf=\"%s\"", text);
 	return 0;
 }
@@ -141,7 +142,7 @@ int datapath_load(const struct datapath_features *features,
 	struct realpeer *skeleton;
 	int error;
 
-	last_warning[0] = '\0';
+	first_warning[0] = '\0';
 	libbpf_set_print(on_libbpf_message);
 	skeleton = realpeer__open();
 	if (!skeleton)

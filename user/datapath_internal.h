@@ -68,8 +68,8 @@ struct datapath {
 int datapath_load(const struct datapath_features *features,
 		  const char *directory, struct realpeer **ret_skeleton);
 
-/* The last warning of libbpf in this thread, for messages; "" if none. */
-const char *datapath_last_warning(void);
+/* What libbpf said first of a load that failed, for messages; "" if nothing. */
+const char *datapath_first_warning(void);
 
 /* datapath_maps.c */
 

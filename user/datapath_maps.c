@@ -28,6 +28,14 @@ static int netns_cookie(__u64 *ret_cookie)
 	return error;
 }
 
+static void log_other_pins(const struct datapath *datapath, __u32 abi)
+{
+	log_error("msg=\"the pins are of another ABI version: stop the "
+		  "realpeerd that made them, or remove them with rm -r (this "
+		  "ends its data path)\" directory=%s theirs=%u ours=%u",
+		  datapath->directory, abi, RP_ABI_VERSION);
+}
+
 /* Reads the pinned settings; all zero when there are none. */
 static int read_old_settings(const struct datapath *datapath,
 			     struct rp_settings *ret_settings)
@@ -56,12 +64,14 @@ static int read_old_settings(const struct datapath *datapath,
 	if (!error)
 		*ret_settings = settings;
 	if (error == -EPROTO)
-		log_error("msg=\"the pins are of another ABI version: stop the "
-			  "realpeerd that made them, or remove them with rm -r "
-			  "(this ends its data path)\" directory=%s "
-			  "theirs=%u ours=%u",
-			  datapath->directory, settings.abi, RP_ABI_VERSION);
+		log_other_pins(datapath, settings.abi);
 	return error;
+}
+
+/* Of libbpf: a map that is pinned is not as the object has it. */
+static bool is_other_map(void)
+{
+	return strstr(datapath_first_warning(), "reuse pinned map");
 }
 
 int datapath_settle(struct datapath *datapath)
@@ -80,8 +90,11 @@ int datapath_settle(struct datapath *datapath)
 		log_error("msg=\"cannot load the BPF programs\" directory=%s "
 			  "error=\"%s\" detail=\"%s\"",
 			  datapath->directory, strerror(-error),
-			  datapath_last_warning());
-		return error;
+			  datapath_first_warning());
+		if (!is_other_map())
+			return error;
+		log_other_pins(datapath, old.abi);
+		return -EPROTO;
 	}
 	if (old.netns && old.netns != datapath->netns)
 		datapath_drop_stale(datapath, true);

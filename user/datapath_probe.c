@@ -54,7 +54,7 @@ static bool try_load(struct datapath_features *features,
 		because(features,
 			"the kernel refuses the programs for %s (%s): %s",
 			names[offload], strerror(-error),
-			datapath_last_warning());
+			datapath_first_warning());
 	return !error;
 }
 

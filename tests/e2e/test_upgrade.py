@@ -202,29 +202,43 @@ def alter_abi(source):
                  r"^(#define RP_ABI_VERSION\s+)\d+", r"\g<1>4711"), 1, "ABI versions")
 
 
-@needs(INLINE, BPFTOOL, CLANG, program("make"))
-def test_other_abi(env):
-    """It refuses the pins and says what to do; meanwhile nothing is lost, and
-    the old one can be put back. Fails without the test in datapath_maps.c."""
-    other = other_build(env, "abi", alter_abi)
-    manager, daemon, traffic = begin(env)
+def alter_map(source):
+    """Another layout, and nobody thought of the version."""
+    check(change(os.path.join(source, "bpf/maps.h"), r"^(\t__uint\(max_entries, )\d{3,}\)",
+                 r"\g<1>7777)") > 0, "no map was changed")
+
+
+def refused(manager, other):
+    """`other` does not start, and says why."""
+    daemon = manager.daemon
     daemon.process.kill(signal.SIGUSR1)
     equal(daemon.stop(), 0, "exit status")
     first, daemon.program = daemon.program, other
+    before = len(daemon.process.lines("ABI version"))
     manager.launch()
-    equal(daemon.process.wait(15), 1, "exit status of the other")
-    said = daemon.process.lines("^error: .*ABI")
-    check(said and all(word in said[0] for word in (daemon.bpffs, "4711", "remove", "stop")),
+    equal(daemon.process.wait(15), 1, "exit status of the other build")
+    said = daemon.process.lines("^error: .*ABI version")[before:]
+    check(said and all(word in said[0] for word in (daemon.bpffs, "ours=", "remove", "stop")),
           f"not clear: {said}")
     daemon.program = first
     manager.start()
-    traffic.still_comes("the first build's start")
+
+
+@needs(INLINE, BPFTOOL, CLANG, program("make"))
+def test_other_abi(env):
+    """It refuses the pins and says what to do; meanwhile nothing is lost, and
+    the old one can be put back. Fails without log_other_pins()'s callers."""
+    others = [other_build(env, "abi", alter_abi), other_build(env, "map", alter_map)]
+    manager, daemon, traffic = begin(env)
+    for other in others:
+        refused(manager, other)
+        traffic.still_comes("the first build's start")
     traffic.all_good()
     nothing_left(daemon)
     manager.stop()
 
 
-test_other_abi.limit = 240
+test_other_abi.limit = 300
 
 
 def relay(listen=f"{SERVER}:1884", name="echo", **settings):
