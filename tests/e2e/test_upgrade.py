@@ -38,13 +38,19 @@ class Traffic:
         load.Backend(env, env.server, DIRECT, "backend-direct")
         load.Backend(env, env.server, ("127.0.0.1", 9000), "backend-relayed")
         self.env = env
+        self.coming, self.held, self.expected = [], [], []
 
     def start(self):
-        who = ("--check", "--clients", CLIENT_NETWORK)
-        self.held = [load.Held(self.env, self.env.lb, address, HELD, *who)
-                     for address in (DIRECT, RELAYED)]
-        self.coming = [load.Load(self.env, self.env.lb, "connect", address, "--rate", RATE,
-                                 "-c", RATE * SECONDS, *who) for address in (DIRECT, RELAYED)]
+        def both(address, rate, held, *options):
+            options += ("--check", "--clients", CLIENT_NETWORK)
+            self.held.append(load.Held(self.env, self.env.lb, address, held, *options))
+            self.coming.append(load.Load(self.env, self.env.lb, "connect", address, "--rate", rate,
+                                         "-c", rate * SECONDS, *options))
+            self.expected += (self.coming[-1], rate * SECONDS), (self.held[-1], held)
+        both(DIRECT, RATE, HELD)
+        both(RELAYED, RATE, HELD)
+        # the kernel leaves these to the daemon, though they are inline
+        both(DIRECT, RATE // 10, HELD // 10, "--pieces", 2, "--pause", 20)
 
     def still_comes(self, when):
         for coming in self.coming:
@@ -52,10 +58,14 @@ class Traffic:
 
     def all_good(self):
         """Not one was lost, refused, or had a wrong client."""
-        for coming in self.coming:
-            coming.good(RATE * SECONDS)
-        for held in self.held:
-            held.good()
+        for one, count in self.expected:
+            one.good(count)
+
+    def lost(self, number):
+        """How many of each were, at most; none had a wrong client."""
+        said = [one[number].result() for one in (self.coming, self.held)]
+        equal([one["wrong_peer"] for one in said], [0, 0], "connections with a wrong client")
+        return tuple(one["failed"] for one in said)
 
 
 def begin(env, config=CONFIG, **arguments):
@@ -120,14 +130,11 @@ def test_kill(env):
         want = f"{SOURCE[0]} {SOURCE[1]}\n".encode()
         equal(stream.receive_exactly(sock, len(want)), want, "who waited")
         sock.close()
-    traffic.coming[0].good(RATE * SECONDS)
-    traffic.held[0].good()
-    said = traffic.coming[1].result()
+    equal(traffic.lost(0), (0, 0), "lost inline connections")
     # those that were on their way through the daemon when it was killed
-    check(said["failed"] <= 64, f"new relayed connections: {said}")
-    equal((said["wrong_peer"], said["connections"]), (0, RATE * SECONDS), "relayed connections")
-    traffic.held[1].release()
-    equal(traffic.held[1].result()["failed"], HELD, "relayed ones that a killed daemon held")
+    for number, held in ((1, HELD), (2, HELD // 10)):
+        lost = traffic.lost(number)
+        check(lost[0] <= 64 and lost[1] == held, f"of those that were relayed: {lost}")
     nothing_left(daemon)
     manager.stop()
 

@@ -63,17 +63,14 @@ class Held(Load):
     def __init__(self, env, namespace, address, count, *options):
         path = env.path(f"held{Load.number}")
         os.mkfifo(path)
-        self.count = count
         super().__init__(env, namespace, "idle", address, "-c", count, *options,
                          stdin=path)
         self._open = os.open(path, os.O_WRONLY)
         self.process.wait_log(r'^{"ready":', 30)
 
-    def good(self, timeout=60):
-        """All were opened, lived on, and had the right client to the end."""
-        self.release()
-        return super().good(self.count, timeout)
-
-    def release(self):
-        """Lets them be asked."""
-        os.close(self._open)
+    def result(self, timeout=60):
+        """What was said at the end: which begins now."""
+        if self._open >= 0:
+            os.close(self._open)
+        self._open = -1
+        return super().result(timeout)
