@@ -354,15 +354,12 @@ void admission_screen(struct connection *c)
 	} while (screen(c, data, len) == -EAGAIN);
 }
 
-int admission_resume(struct connection *c, const uint8_t *data, size_t len,
-		     uint32_t wanted)
+int admission_resume(struct connection *c, const uint8_t *data, size_t len)
 {
 	struct relay_direction *up = &c->relay.direction[UP];
 
-	c->wanted = wanted;
 	if (len) {
-		if (held_room(c) < len)
-			c->wanted = len;
+		c->wanted = len + 1;
 		up->held = malloc(held_room(c));
 		if (!up->held)
 			return -ENOMEM;

@@ -22,11 +22,10 @@ void admission_screen(struct connection *connection);
 
 /*
  * For takeover.c, in CONNECTION_HEADER or gated: goes on where another daemon
- * had read `len` bytes, and `wanted` were to make it worth parsing. The time
- * for the header begins anew. 0 or -ENOMEM.
+ * had read `len` bytes. The time for the header begins anew. 0 or -ENOMEM.
  */
 int admission_resume(struct connection *connection, const uint8_t *data,
-		     size_t len, uint32_t wanted);
+		     size_t len);
 
 /* header_timer expired. */
 void admission_timeout(struct connection *connection);

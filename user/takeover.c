@@ -132,10 +132,8 @@ static void describe(const struct connection *c, struct takeover_entry *entry)
 	memset(entry, 0, sizeof(*entry));
 	registry_record(c, &entry->record);
 	entry->cookie = c->cookie;
-	entry->wanted = c->wanted;
 	entry->relayed = c->state == CONNECTION_RELAYING;
 	entry->recorded = c->recorded;
-	entry->headless = c->headless;
 	entry->gated = c->relay.direction[UP].gated;
 	for (int way = UP; way <= DOWN; way++) {
 		const struct relay_direction *direction =
@@ -143,7 +141,6 @@ static void describe(const struct connection *c, struct takeover_entry *entry)
 
 		entry->held[way] = direction->held_len + direction->piped;
 		entry->state[way] = direction->state;
-		entry->no_splice[way] = direction->no_splice;
 	}
 }
 
@@ -384,8 +381,7 @@ static int resume_held(struct connection *c, int way,
 	struct relay_direction *direction = &c->relay.direction[way];
 
 	if (way == UP && (!entry->relayed || entry->gated))
-		return admission_resume(c, arrival->held[UP], entry->held[UP],
-					entry->wanted);
+		return admission_resume(c, arrival->held[UP], entry->held[UP]);
 	return relay_hold(direction, arrival->held[way], entry->held[way]);
 }
 
@@ -407,13 +403,11 @@ void takeover_resume(struct listener *listener, struct arrival *arrival)
 		listener_count(listener, RP_STAT_RESOURCE);
 	c->cookie = entry->cookie;
 	c->recorded = entry->recorded;
-	c->headless = entry->headless;
 	c->relay.direction[UP].gated = entry->gated;
 	if (entry->relayed)
 		connection_enter(c, CONNECTION_RELAYING);
 	for (int way = UP; way <= DOWN; way++) {
 		c->relay.direction[way].state = entry->state[way];
-		c->relay.direction[way].no_splice = entry->no_splice[way];
 		if (!error)
 			error = resume_held(c, way, arrival);
 		free(arrival->held[way]);

@@ -51,18 +51,18 @@ int takeover_add(struct takeover *takeover, struct connection *connection);
  */
 uint32_t takeover_end(struct takeover *takeover, int *ret_parcel);
 
-/* What a parcel says of a connection. Written by another program build. */
+/*
+ * What a parcel says of a connection. Its sockets know the rest.
+ */
 struct takeover_entry {
 	struct rp_connection record; /* and the listener's name */
 	uint64_t cookie;
-	uint32_t wanted;
 	uint32_t held[2]; /* bytes that were read and not yet written */
 	uint8_t relayed;  /* 0: waits for its header, and has no handler */
 	uint8_t recorded;
-	uint8_t headless;
 	uint8_t gated;
-	uint8_t state[2]; /* enum relay_state */
-	uint8_t no_splice[2];
+	uint8_t state[2]; /* enum relay_state; a reset is not told twice */
+	uint8_t pad[3];
 };
 
 /* One that came out of a parcel. */

@@ -351,6 +351,46 @@ def test_listener_is_gone(env):
     manager.stop()
 
 
+@needs(BPF, BPFTOOL)
+def test_records(env):
+    """The next daemon tells the same of a connection, and forgets it at its end:
+    with offload off nobody else does."""
+    env.handler()
+    off = relay(f"{SERVER}:1885", "other", offload="off", client_address="none")
+    manager = Manager(env.daemon(relay() + off)).start()
+    socks = [env.lb.connect(RELAYED), env.lb.connect((SERVER, 1885))]
+    for sock in socks:
+        stream.exchange(sock, HEADER + b"hello", b"hello")
+    before = sorted(manager.daemon.wait_connections(2), key=str)
+    manager.restart()
+    equal(sorted(manager.daemon.wait_connections(2), key=str), before, "connections")
+    equal([entry["active"] for entry in manager.daemon.ctl_json("status")["listeners"]], [1, 1],
+          "active ones")
+    for sock in socks:
+        sock.close()
+    manager.daemon.wait_connections(0)
+    inline.wait_map_empty(manager.daemon, "connections")
+    manager.stop()
+
+
+@needs(INLINE, BPFTOOL)
+def test_headers_in_pieces(env):
+    """As many as can be, while it restarts five times: the kernel leaves them to
+    the daemon, so it must stop doing so before the daemon leaves."""
+    load.Backend(env, env.server, DIRECT)
+    config = listener("direct", listen=f"{SERVER}:1883", delivery="inline")
+    manager = Manager(env.daemon(config)).start()
+    coming = load.Load(env, env.lb, "connect", DIRECT, "-c", 12000, "--pieces", 2, "--pause", 5,
+                       "--check", "--clients", CLIENT_NETWORK)
+    for _ in range(5):
+        before = manager.daemon.stat("direct", "handed_over")
+        wait_for(lambda: manager.daemon.stat("direct", "handed_over") > before + 300, "them")
+        manager.restart()
+    check(coming.alive(), "the load was over before the last restart")
+    coming.good(12000)
+    manager.stop()
+
+
 @needs(BPF)
 def test_stop_is_no_restart(env):
     """Without SIGUSR1 nothing is kept: who comes then is refused at once, while

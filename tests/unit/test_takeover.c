@@ -284,6 +284,38 @@ static int file_of(int parcel)
 }
 
 /*
+ * What was known of both directions goes along: here, as if the handler's
+ * reset had been told already. The end that its socket tells after that must
+ * not look like an orderly one.
+ */
+static void states(void **state)
+{
+	off_t entry = 24; /* behind the head */
+	off_t at = entry + offsetof(struct takeover_entry, state);
+	int client, handler, parcel, file;
+	uint8_t states[2];
+
+	(void)state;
+	pair(&client, &handler);
+	shutdown(client, SHUT_WR);
+	expect_end(handler);
+	assert_int_equal(leave(&parcel), 1);
+	file = file_of(parcel);
+	assert_int_equal(pread(file, states, sizeof(states), at), 2);
+	assert_int_equal(states[UP], RELAY_ENDED);
+	assert_int_equal(states[DOWN], RELAY_OPEN);
+	states[UP] = RELAY_BROKEN;
+	assert_int_equal(pwrite(file, states, sizeof(states), at), 2);
+	close(file);
+	start_next();
+	server_adopt(test.server, parcel);
+	close(parcel);
+	close(handler);
+	expect_reset(client);
+	close(client);
+}
+
+/*
  * A parcel with one connection, changed at `offset` of its file or cut off
  * there: what it gives, while the connection's ends are reset.
  */
@@ -370,6 +402,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(cannot_send, setup, teardown),
 		cmocka_unit_test_setup_teardown(cannot_write, setup, teardown),
+		cmocka_unit_test_setup_teardown(states, setup, teardown),
 		cmocka_unit_test_setup_teardown(other_versions, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(cut_off, setup, teardown),
