@@ -5,6 +5,7 @@
 # make demo       the main job on real traffic (root); installs what it needs
 # make check      every test (root); installs what it needs
 #                 = check-style check-unit check-bpf check-e2e
+# make check-san  the same with ASan, UBSan and LSan (root)
 # make check-vm   on other kernels and under a real systemd, in QEMU (root)
 # make vm-tables  their tables into README.md
 # make bench      realpeer beside what is used instead, measured (root)
@@ -37,7 +38,7 @@ endif
 
 CFLAGS ?= -O2 -g
 INSTRUMENT := $(if $(SAN),-fsanitize=address -fsanitize=undefined \
-	-fno-omit-frame-pointer) $(if $(COVERAGE),--coverage -O0)
+	-fno-sanitize-recover=undefined -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage -O0)
 WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wvla $(if $(CI),-Werror)
 C_FLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -pthread $(CFLAGS) $(INSTRUMENT) \
 	-Iinclude -Iuser -I$(O)/bpf
@@ -125,6 +126,12 @@ check:
 	+$(Q)O=$(abspath $(O)) MAKE='$(MAKE)' tests/run-all \
 		check-style check-unit check-bpf check-e2e
 
+# What the kernel does by itself is not instrumented: less of it will do.
+check-san:
+	$(Q)scripts/install-deps.sh build test
+	+$(Q)export REALPEER_E2E_CONNECTIONS=20000 REALPEER_E2E_FLOOD=20000; \
+		MAKE='$(MAKE) SAN=1' tests/run-all check-unit check-bpf check-e2e
+
 check-style: $(SKEL)
 	$(Q)CC='$(CC)' CFLAGS='$(C_FLAGS)' CLANG='$(CLANG)' \
 		BPFFLAGS='$(BPF_FLAGS)' scripts/check-style.sh
@@ -190,7 +197,7 @@ clean:
 	$(Q)rm -rf build
 
 .PHONY: all tests deps demo check check-style check-unit check-bpf check-e2e \
-	check-vm vm-tables bench install uninstall deb clean
+	check-vm vm-tables check-san bench install uninstall deb clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 

@@ -353,8 +353,7 @@ def test_listener_is_gone(env):
 
 @needs(BPF, BPFTOOL)
 def test_records(env):
-    """The next daemon tells the same of a connection, and forgets it at its end:
-    with offload off nobody else does."""
+    """The next daemon tells the same of each connection, until it ends."""
     env.handler()
     off = relay(f"{SERVER}:1885", "other", offload="off", client_address="none")
     manager = Manager(env.daemon(relay() + off)).start()
