@@ -471,6 +471,13 @@ int datapath_announce(struct datapath *datapath, uint64_t cookie,
 	return error;
 }
 
+void datapath_announced_before(struct datapath *datapath)
+{
+	if (datapath)
+		__atomic_add_fetch(&datapath->gates->announced, 1,
+				   __ATOMIC_SEQ_CST);
+}
+
 void datapath_announced(struct datapath *datapath, uint64_t cookie,
 			bool has_tlvs)
 {

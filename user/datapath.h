@@ -140,6 +140,9 @@ int datapath_announce(struct datapath *datapath, uint64_t cookie,
 		      const struct rp_connection *record,
 		      const struct rp_tlvs *tlvs);
 
+/* The same of one that another daemon had announced, and is ours now. */
+void datapath_announced_before(struct datapath *datapath);
+
 /* To be called once for each announcement, when its connection ends. */
 void datapath_announced(struct datapath *datapath, uint64_t cookie,
 			bool has_tlvs);

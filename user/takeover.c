@@ -18,6 +18,8 @@
 /* Of the queue; it counts about 1 KiB for a message. */
 #define QUEUE_SIZE (16 << 20)
 
+#define ENTRY_SIZE (sizeof(struct takeover_entry) + sizeof(struct rp_tlvs))
+
 static const char magic[8] = "rp-relay";
 
 struct head {
@@ -127,13 +129,15 @@ static int put_held(struct takeover *takeover, struct connection *c, int way)
 	return error;
 }
 
-static void describe(const struct connection *c, struct takeover_entry *entry)
+static void describe(const struct connection *c, struct takeover_entry *entry,
+		     struct rp_tlvs *tlvs)
 {
 	memset(entry, 0, sizeof(*entry));
-	registry_record(c, &entry->record);
+	entry->has_tlvs = registry_record(c, &entry->record, tlvs);
 	entry->cookie = c->cookie;
 	entry->relayed = c->state == CONNECTION_RELAYING;
 	entry->recorded = c->recorded;
+	entry->announced = c->announced;
 	entry->gated = c->relay.direction[UP].gated;
 	for (int way = UP; way <= DOWN; way++) {
 		const struct relay_direction *direction =
@@ -187,12 +191,15 @@ int takeover_add(struct takeover *takeover, struct connection *c)
 {
 	off_t begin = takeover->end;
 	struct takeover_entry entry;
+	struct rp_tlvs tlvs;
 	int error;
 
 	if (c->state != CONNECTION_HEADER && c->state != CONNECTION_RELAYING)
 		return -EBUSY;
-	describe(c, &entry);
+	describe(c, &entry, &tlvs);
 	error = put(takeover, &entry, sizeof(entry));
+	if (!error && entry.has_tlvs)
+		error = put(takeover, &tlvs, sizeof(tlvs));
 	for (int way = UP; way <= DOWN && !error; way++)
 		error = put_held(takeover, c, way);
 	if (error) {
@@ -202,7 +209,9 @@ int takeover_add(struct takeover *takeover, struct connection *c)
 	takeover->n++;
 	move_fd(takeover, c, FRONT);
 	move_fd(takeover, c, BACK);
-	c->recorded = false; /* the entry is the next daemon's to remove */
+	/* What the kernel part knows is the next daemon's to remove. */
+	c->recorded = false;
+	c->announced = false;
 	connection_close(c, false);
 	if (takeover->n_fds > TAKEOVER_BATCH - 2)
 		send_batch(takeover);
@@ -213,7 +222,7 @@ uint32_t takeover_end(struct takeover *takeover, int *ret_parcel)
 {
 	struct head head = {
 		.version = TAKEOVER_VERSION,
-		.entry_size = sizeof(struct takeover_entry),
+		.entry_size = ENTRY_SIZE,
 	};
 
 	send_batch(takeover);
@@ -319,6 +328,8 @@ static int take_arrival(struct parcel *parcel, struct arrival *ret)
 	struct arrival arrival = {.fd = {-1, -1}};
 	int error = get(parcel, &arrival.entry, sizeof(arrival.entry));
 
+	if (!error && arrival.entry.has_tlvs)
+		error = get(parcel, &arrival.tlvs, sizeof(arrival.tlvs));
 	for (int way = UP; way <= DOWN && !error; way++)
 		error = get_held(parcel, arrival.entry.held[way],
 				 &arrival.held[way]);
@@ -343,8 +354,7 @@ static int read_head(const struct parcel *parcel, struct head *ret)
 	if (error)
 		return error;
 	if (memcmp(ret->magic, magic, sizeof(magic)) != 0 ||
-	    ret->version != TAKEOVER_VERSION ||
-	    ret->entry_size != sizeof(struct takeover_entry))
+	    ret->version != TAKEOVER_VERSION || ret->entry_size != ENTRY_SIZE)
 		return -EPROTO;
 	return 0;
 }
@@ -399,10 +409,14 @@ void takeover_resume(struct listener *listener, struct arrival *arrival)
 		return;
 	}
 	record_begin(&c->record, entry->record.proxy, entry->record.proxy_port);
-	if (record_take(&c->record, &entry->record))
+	if (record_take(&c->record, &entry->record,
+			entry->has_tlvs ? &arrival->tlvs : NULL))
 		listener_count(listener, RP_STAT_RESOURCE);
 	c->cookie = entry->cookie;
 	c->recorded = entry->recorded;
+	c->announced = entry->announced;
+	if (c->announced)
+		datapath_announced_before(listener->worker->datapath);
 	c->relay.direction[UP].gated = entry->gated;
 	if (entry->relayed)
 		connection_enter(c, CONNECTION_RELAYING);

@@ -60,14 +60,17 @@ struct takeover_entry {
 	uint32_t held[2]; /* bytes that were read and not yet written */
 	uint8_t relayed;  /* 0: waits for its header, and has no handler */
 	uint8_t recorded;
+	uint8_t announced;
 	uint8_t gated;
 	uint8_t state[2]; /* enum relay_state; a reset is not told twice */
-	uint8_t pad[3];
+	uint8_t has_tlvs; /* which follow it, before what is held */
+	uint8_t pad;
 };
 
 /* One that came out of a parcel. */
 struct arrival {
 	struct takeover_entry entry;
+	struct rp_tlvs tlvs;
 	int fd[2];	  /* owned; FRONT, and BACK or -1 */
 	uint8_t *held[2]; /* owned; NULL: none */
 };

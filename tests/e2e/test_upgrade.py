@@ -351,6 +351,10 @@ def test_listener_is_gone(env):
     manager.stop()
 
 
+def announced(daemon):
+    return bpf.map_values(daemon.map_path("gates"))[0]["announced"]
+
+
 @needs(BPF, BPFTOOL)
 def test_records(env):
     """The next daemon tells the same of each connection, until it ends."""
@@ -358,17 +362,21 @@ def test_records(env):
     off = relay(f"{SERVER}:1885", "other", offload="off", client_address="none")
     manager = Manager(env.daemon(relay() + off)).start()
     socks = [env.lb.connect(RELAYED), env.lb.connect((SERVER, 1885))]
+    tlvs = header.tlv(header.TLV_AUTHORITY, b"broker.test")
     for sock in socks:
-        stream.exchange(sock, HEADER + b"hello", b"hello")
+        stream.exchange(sock, header.v2(SOURCE, (LB_FRONT, 1884), tlvs) + b"hello", b"hello")
     before = sorted(manager.daemon.wait_connections(2), key=str)
     manager.restart()
     equal(sorted(manager.daemon.wait_connections(2), key=str), before, "connections")
+    equal([entry["tlvs"] for entry in before], [{"authority": "broker.test"}] * 2, "TLVs")
     equal([entry["active"] for entry in manager.daemon.ctl_json("status")["listeners"]], [1, 1],
           "active ones")
     for sock in socks:
         sock.close()
     manager.daemon.wait_connections(0)
-    inline.wait_map_empty(manager.daemon, "connections")
+    for name in ("connections", "tlvs"):
+        inline.wait_map_empty(manager.daemon, name)
+    equal(announced(manager.daemon), 0, "announced connections")
     manager.stop()
 
 

@@ -82,9 +82,10 @@ static uint32_t change_servers(void)
 }
 
 static void note_client(uint64_t cookie, const struct rp_connection *record,
-			void *arg)
+			const struct rp_tlvs *tlvs, void *arg)
 {
 	(void)cookie;
+	(void)tlvs;
 	*(struct rp_connection *)arg = *record;
 }
 
