@@ -133,6 +133,7 @@ static int unload(void **state)
 }
 
 struct packet {
+	__u16 pad; /* aligns what follows the Ethernet header */
 	__u8 bytes[14 + 40 + 60 + RP_KERNEL_HEADER_MAX + 16];
 	size_t len;
 	struct tcphdr *tcp;

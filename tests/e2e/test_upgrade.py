@@ -27,8 +27,11 @@ SECONDS = 8
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1884))
 
-CONFIG = listener("direct", listen=f"{SERVER}:1883", delivery="inline") + listener(
-    "relayed", listen=f"{SERVER}:1884", handler="127.0.0.1:9000", client_address="getpeername")
+# Where a daemon starts slowly, segments are sent again three times and more.
+PATIENT = {"header_timeout": "10s"}
+CONFIG = listener("direct", listen=f"{SERVER}:1883", delivery="inline", **PATIENT) + listener(
+    "relayed", listen=f"{SERVER}:1884", handler="127.0.0.1:9000", client_address="getpeername",
+    **PATIENT)
 
 
 class Traffic:
@@ -385,7 +388,7 @@ def test_headers_in_pieces(env):
     """As many as can be, while it restarts five times: the kernel leaves them to
     the daemon, so it must stop doing so before the daemon leaves."""
     load.Backend(env, env.server, DIRECT)
-    config = listener("direct", listen=f"{SERVER}:1883", delivery="inline")
+    config = listener("direct", listen=f"{SERVER}:1883", delivery="inline", **PATIENT)
     manager = Manager(env.daemon(config)).start()
     coming = load.Load(env, env.lb, "connect", DIRECT, "-c", 12000, "--pieces", 2, "--pause", 5,
                        "--check", "--clients", CLIENT_NETWORK)

@@ -32,12 +32,19 @@ class Environment:
                 for daemon in self.daemons:
                     daemon.verify()
         except AssertionError:
-            self.processes.dump()
+            self._dump()
             raise
         finally:
             if kind is not None and not issubclass(kind, requirement.Skip):
-                self.processes.dump()
+                self._dump()
             self._destroy()
+
+    def _dump(self):
+        """What there is to know of a failure."""
+        for daemon in self.daemons:
+            if isinstance(daemon, realpeer.Realpeer):
+                daemon.dump()
+        self.processes.dump()
 
     def _destroy(self):
         for cleanup in reversed(self._cleanups):

@@ -64,7 +64,15 @@ def wait_map_empty(running, name, timeout=5.0):
         nonlocal have
         have = bpf.bpftool("map", "dump", "pinned", running.map_path(name))
         return not have
-    wait_for(empty, lambda: f"the map {name} to be empty, it has {len(have)}: {have[:2]}", timeout)
+
+    def what():
+        # a record stays as long as its socket: is that still there?
+        sockets = running.namespace.run("ss", "-Htane", "state", "all", "exclude", "listening",
+                                        "exclude", "time-wait").stdout.splitlines()
+        return (f"the map {name} to be empty, it has {len(have)}: "
+                f"{[entry.get('formatted') for entry in have[:2]]}; {len(sockets)} sockets: "
+                + "; ".join(sockets[:5]))
+    wait_for(empty, what, timeout)
 
 
 def nothing_left(running):

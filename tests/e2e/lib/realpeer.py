@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """realpeerd and realpeerctl: one running daemon of a test and what it says."""
 
+import contextlib
 import glob
 import json
 import os
@@ -188,6 +189,15 @@ class Realpeer:
     def log_complaints(self):
         """Lines of level warning and error."""
         return self.process.lines(r"^(warning|error): ")
+
+    def dump(self):
+        """Counters of a running daemon, those that counted."""
+        if self.process is None or not self.process.alive():
+            return
+        with contextlib.suppress(AssertionError, ValueError, subprocess.TimeoutExpired):
+            for name, counters in self.ctl_json("stats")["listeners"].items():
+                counted = {key: value for key, value in counters.items() if value}
+                print(f"--- {self.name}, listener {name}: {counted}")
 
     def verify(self):
         """After a test: nothing crashed, an ordinary stop works."""
