@@ -380,7 +380,8 @@ void admission_timeout(struct connection *c)
 	if (c->state != CONNECTION_HEADER)
 		open_gate(c);
 	else if (c->listener->settings->mode == RP_MODE_ENABLED)
-		admit(c, NULL, up->held, up->held_len);
+		admit(c, NULL, up->held_len ? up->held : c->record.proxy,
+		      up->held_len);
 	else
 		refuse(c, RP_STAT_TIMEOUT, up->held, up->held_len, NULL);
 }
