@@ -221,6 +221,7 @@ static void on_setting(const char *name, const char *value, unsigned int line,
 {
 	struct config_files *files = arg;
 	struct setting *setting;
+	char escaped[80];
 
 	if (more) {
 		continue_setting(files, value);
@@ -230,7 +231,9 @@ static void on_setting(const char *name, const char *value, unsigned int line,
 	files->key = KEY_NONE;
 	if (!files->in_section)
 		config_error(&files->place,
-			     "'%s' stands before the first section", name);
+			     "'%s' stands before the first section",
+			     log_escape(name, strlen(name), escaped,
+					sizeof(escaped)));
 	if (!files->current)
 		return;
 	files->key = place_key(files, name);

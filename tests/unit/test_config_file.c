@@ -147,6 +147,10 @@ static void keys_of_no_section(void **state)
 	check(state, "listen = 0.0.0.0:1\n  more\n[global]\nthreads = 1\n",
 	      "@/a.conf:1: 'listen' stands before the first section\n");
 	assert_setting(&files.global, KEY_THREADS, "1", 4);
+	/* Found by tests/fuzz/config.c: nothing that a terminal obeys. */
+	check(state, "a\033[1m\xff = 1\n",
+	      "@/a.conf:1: 'a\\x1b[1m\\xff' stands before the first "
+	      "section\n");
 }
 
 static void keys(void **state)
