@@ -145,7 +145,9 @@ static char *read_line(char *out, int size, void *arg)
 	while (next_line(reader, &start, &end, &indented)) {
 		if (start == end)
 			continue;
-		if (*start == '[') {
+		/* "[::]:80" may stand below the address before it. */
+		if (*start == '[' &&
+		    (end[-1] == ']' || !indented || !reader->have_key)) {
 			tell_section(reader, start, end);
 			continue;
 		}

@@ -124,6 +124,11 @@ static void continuation(void **state)
 	      "7next=1\n8indented=2\n9+more\n");
 	/* It continues a key, not a section and not a mistake. */
 	check(state, "[a]\n  b\n", "1[a]\n2!missing '=' (key = value)\n");
+	/* An IPv6 address is no section; found by a seed of tests/fuzz. */
+	check(state, "[a]\nb = 0.0.0.0:1,\n  [::]:1,\n\t[::1]:2\n  [c]\n",
+	      "1[a]\n2b=0.0.0.0:1,\n3+[::]:1,\n4+[::1]:2\n5[c]\n");
+	check(state, "[a]\n  [::]:1\n",
+	      "1[a]\n2[(none)]\n2!section without ']'\n");
 	check(state, "[a]\nb = 1\n[c]\n  d\n",
 	      "1[a]\n2b=1\n3[c]\n4!missing '=' (key = value)\n");
 }
