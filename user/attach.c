@@ -44,15 +44,33 @@ int attached_add(struct attached *attached, uint16_t port,
 	return 0;
 }
 
-int attached_remove(struct attached *attached, uint16_t port)
+int attached_take(struct attached *attached, uint16_t port,
+		  struct attached_port *ret)
 {
 	struct attached_port *found = find(attached, port);
 
 	if (!found)
 		return -ENOENT;
-	free(found->trusted);
+	*ret = *found;
 	*found = attached->ports[--attached->n];
 	return 0;
+}
+
+/* The array has not become shorter. */
+void attached_put_back(struct attached *attached,
+		       const struct attached_port *taken)
+{
+	attached->ports[attached->n++] = *taken;
+}
+
+int attached_remove(struct attached *attached, uint16_t port)
+{
+	struct attached_port taken;
+	int r = attached_take(attached, port, &taken);
+
+	if (r == 0)
+		free(taken.trusted);
+	return r;
 }
 
 void attached_clear(struct attached *attached)

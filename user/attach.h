@@ -36,6 +36,15 @@ int attached_add(struct attached *attached, uint16_t port,
 /* 0 or -ENOENT. */
 int attached_remove(struct attached *attached, uint16_t port);
 
+/*
+ * Removes it into *ret, for attached_put_back() should it have to stay, else
+ * for free(ret->trusted). 0 or -ENOENT.
+ */
+int attached_take(struct attached *attached, uint16_t port,
+		  struct attached_port *ret);
+void attached_put_back(struct attached *attached,
+		       const struct attached_port *taken);
+
 void attached_clear(struct attached *attached);
 
 /*

@@ -158,19 +158,25 @@ static int verb_attach(const json_t *request, FILE *out, void *arg)
 static int verb_detach(const json_t *request, FILE *out, void *arg)
 {
 	struct daemon *daemon = arg;
+	struct attached_port taken;
 	uint16_t port;
 	int r = parse_port(request, out, &port);
 
 	if (r < 0)
 		return r;
-	if (attached_remove(&daemon->attached, port) < 0) {
+	if (attached_take(&daemon->attached, port, &taken) < 0) {
 		fputs("it is not attached", out);
 		return -ENOENT;
 	}
 	r = reload_attached(daemon, out);
-	if (r == 0)
-		fprintf(out, "{\"detached\":%u}", port);
-	return r;
+	if (r < 0) {
+		/* It is still in force: another detach must find it. */
+		attached_put_back(&daemon->attached, &taken);
+		return r;
+	}
+	free(taken.trusted);
+	fprintf(out, "{\"detached\":%u}", port);
+	return 0;
 }
 
 static const struct control_verb verbs[] = {

@@ -58,6 +58,31 @@ static void test_add_and_remove(void **state)
 	assert_int_equal(attached.n, 0);
 }
 
+/* Taken by a detach that then fails: as if nothing had been. */
+static void test_put_back(void **state)
+{
+	struct attached attached = {0};
+	struct attached_port taken;
+	struct prefix trusted;
+
+	(void)state;
+	assert_int_equal(prefix_parse("192.0.2.0/24", &trusted), 0);
+	assert_int_equal(attached_add(&attached, 1883, &trusted, 1), 0);
+	assert_int_equal(attached_add(&attached, 5672, NULL, 0), 0);
+	assert_int_equal(attached_take(&attached, 1884, &taken), -ENOENT);
+	assert_int_equal(attached_take(&attached, 1883, &taken), 0);
+	assert_int_equal(attached.n, 1);
+	assert_int_equal(attached_remove(&attached, 1883), -ENOENT);
+	attached_put_back(&attached, &taken);
+	assert_int_equal(attached.n, 2);
+	assert_int_equal(attached.ports[1].port, 1883);
+	assert_int_equal(attached.ports[1].n_trusted, 1);
+	assert_memory_equal(attached.ports[1].trusted, &trusted,
+			    sizeof(trusted));
+	assert_int_equal(attached_remove(&attached, 1883), 0);
+	attached_clear(&attached);
+}
+
 static void test_listener(void **state)
 {
 	struct config *config = make_config(RP_MODE_ENABLED);
@@ -133,6 +158,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_add_and_remove),
+		cmocka_unit_test(test_put_back),
 		cmocka_unit_test(test_listener),
 		cmocka_unit_test(test_global_trusted),
 		cmocka_unit_test(test_conflict),
