@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,10 +41,14 @@ static json_t *listen_json(const struct listener_config *listener)
 /* Where connections go; null for the port that clients use. */
 static json_t *handler_json(const struct listener_config *listener)
 {
-	char text[ADDRESS_TEXT_MAX];
+	char text[ADDRESS_TEXT_MAX], escaped[4 * ADDRESS_TEXT_MAX];
 
-	if (listener->delivery == RP_DELIVERY_RELAY)
-		return json_string(address_format(&listener->handler.sa, text));
+	/* The path of a unix socket may be any bytes, JSON takes UTF-8 only. */
+	if (listener->delivery == RP_DELIVERY_RELAY) {
+		address_format(&listener->handler.sa, text);
+		return json_string(log_escape(text, strlen(text), escaped,
+					      sizeof(escaped)));
+	}
 	return listener->handler_port
 		       ? json_sprintf("port %u", listener->handler_port)
 		       : json_null();

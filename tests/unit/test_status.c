@@ -108,6 +108,22 @@ static json_t *answer(int (*write)(const struct status *status, FILE *out))
 	return json;
 }
 
+static void path_of_any_bytes(void **state)
+{
+	json_t *json, *listener;
+
+	(void)state;
+	assert_int_equal(address_parse("unix:/a\xff",
+				       &loaded.config->listeners[0].handler),
+			 0);
+	json = answer(status_write);
+	listener = json_array_get(json_object_get(json, "listeners"), 0);
+	assert_string_equal(
+		json_string_value(json_object_get(listener, "handler")),
+		"unix:/a\\xff");
+	json_decref(json);
+}
+
 static void status(void **state)
 {
 	json_t *json = answer(status_write), *listeners, *listener;
@@ -226,6 +242,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
 	const struct CMUnitTest tests[] = {
 		TEST(status),
+		TEST(path_of_any_bytes),
 		TEST(connection),
 	};
 
