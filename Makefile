@@ -8,6 +8,8 @@
 # make check-san  the same with ASan, UBSan and LSan (root)
 # make check-vm   on other kernels and under a real systemd, in QEMU (root)
 # make vm-tables  their tables into README.md
+# make fuzz       the fuzz targets, FUZZ_SECONDS=60 each, two at a time; endless
+#                 by hand: make fuzz FUZZ_SECONDS=0 FUZZ=parser
 # make bench      realpeer beside what is used instead, measured (root)
 # make install    with DESTDIR, PREFIX, SYSCONFDIR, SYSTEMDUNITDIR
 # make uninstall  takes away what install put there, configuration excepted
@@ -72,6 +74,14 @@ BENCH := $(addprefix $(O)/tests/bench/,load backend)
 BENCH_OBJ := $(filter-out $(BENCH:%=%.o),\
 	$(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.c)))
 
+# The targets of libFuzzer link the daemon's sources, instrumented by clang.
+FUZZ_TARGETS := parser tlv admission config control
+FUZZ ?= $(FUZZ_TARGETS)
+FUZZ_LIB := $(O)/fuzz/realpeer.a
+FUZZ_SANITIZE := address,undefined -fno-sanitize-recover=all
+FUZZ_FLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -pthread -O2 -g \
+	-fno-omit-frame-pointer -Iinclude -Iuser -I$(O)/bpf
+
 all: $(MAINS:%=$(O)/%)
 
 # Every object comes after the skeletons; the .d files know who needs them.
@@ -110,6 +120,36 @@ $(UNIT_TESTS) $(BPF_TESTS): %: %.o $(TEST_LIB) $(LIB)
 
 $(BENCH): %: %.o $(BENCH_OBJ)
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
+
+$(O)/fuzz/user/%.o: user/%.c Makefile | $(SKEL)
+	@mkdir -p $(@D)
+	$(call say,CLANG,$@) $(CLANG) $(FUZZ_FLAGS) \
+		-fsanitize=fuzzer-no-link,$(FUZZ_SANITIZE) \
+		-DREALPEER_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
+
+$(FUZZ_LIB): $(LIB_OBJ:$(O)/%=$(O)/fuzz/%)
+	$(call say,AR,$@) rm -f $@ && $(AR) rcs $@ $^
+
+$(O)/fuzz/tests/%.o: tests/fuzz/%.c Makefile | $(SKEL)
+	@mkdir -p $(@D)
+	$(call say,CLANG,$@) $(CLANG) $(FUZZ_FLAGS) \
+		-fsanitize=fuzzer-no-link,$(FUZZ_SANITIZE) -MMD -MP -c -o $@ $<
+
+$(FUZZ_TARGETS:%=$(O)/fuzz/%): $(O)/fuzz/%: $(O)/fuzz/tests/%.o \
+		$(O)/fuzz/tests/fuzz.o $(FUZZ_LIB)
+	$(call say,LD,$@) $(CLANG) -fsanitize=fuzzer,$(FUZZ_SANITIZE) -pthread \
+		-o $@ $^ $(LIBS)
+
+$(O)/tests/fuzz/seeds: $(addprefix $(O)/tests/,fuzz/seeds.o fuzz/fuzz.o) \
+		$(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/vectors*.c))
+	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^
+
+fuzz:
+	$(Q)scripts/install-deps.sh build fuzz
+	$(Q)$(MAKE) $(if $(V),,-s) --no-print-directory \
+		$(FUZZ:%=$(O)/fuzz/%) $(O)/tests/fuzz/seeds
+	$(Q)rm -rf $(O)/fuzz/seeds && $(O)/tests/fuzz/seeds $(O)/fuzz/seeds
+	$(Q)O=$(O) tests/fuzz/run $(FUZZ)
 
 tests: $(UNIT_TESTS) $(BPF_TESTS) $(E2E_OBJ) $(BENCH)
 
@@ -197,8 +237,8 @@ clean:
 	$(Q)rm -rf build
 
 .PHONY: all tests deps demo check check-style check-unit check-bpf check-e2e \
-	check-vm vm-tables check-san bench install uninstall deb clean
+	check-vm vm-tables check-san fuzz bench install uninstall deb clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
--include $(wildcard $(O)/*/*.d $(O)/tests/*/*.d)
+-include $(wildcard $(O)/*/*.d $(O)/*/*/*.d)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # install-deps.sh [GROUP...] - installs what is missing, on Debian 12 or later,
-# as root. Groups: build, demo, test, vm; the first three without argument.
+# as root. Groups: build, demo, test, fuzz, vm; the first three without argument.
 # Quiet when nothing is missing. Starts no service.
 set -euo pipefail
 
@@ -23,12 +23,15 @@ packages_of() {
 			libnginx-mod-stream nftables nats-server rabbitmq-server \
 			redis-server systemd clang-format shellcheck man-db git
 		;;
+	fuzz)
+		echo clang libclang-rt-dev
+		;;
 	vm)
 		packages_of test
 		echo qemu-system-x86 busybox-static kmod zstd xz-utils dbus
 		;;
 	*)
-		die "no group $1; there are build, demo, test and vm"
+		die "no group $1; there are build, demo, test, fuzz and vm"
 		;;
 	esac
 }
