@@ -241,4 +241,4 @@ clean:
 .DELETE_ON_ERROR:
 .SECONDARY:
 
--include $(wildcard $(O)/*/*.d $(O)/*/*/*.d)
+-include $(wildcard $(addprefix $(O)/,*/*.d tests/*/*.d fuzz/*/*.d))
