@@ -10,6 +10,8 @@
 # make vm-tables  their tables into README.md
 # make fuzz       the fuzz targets, FUZZ_SECONDS=60 each, two at a time; endless
 #                 by hand: make fuzz FUZZ_SECONDS=0 FUZZ=parser
+# make coverage   which lines of user/ those tests run (root)
+# make soak       SOAK_SECONDS (600) of all kinds of traffic: nothing grows (root)
 # make bench      realpeer beside what is used instead, measured (root)
 # make install    with DESTDIR, PREFIX, SYSCONFDIR, SYSTEMDUNITDIR
 # make uninstall  takes away what install put there, configuration excepted
@@ -40,7 +42,7 @@ endif
 
 CFLAGS ?= -O2 -g
 INSTRUMENT := $(if $(SAN),-fsanitize=address -fsanitize=undefined \
-	-fno-sanitize-recover=undefined -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage -O0)
+	-fno-sanitize-recover=undefined -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage -O0 -fprofile-update=atomic)
 WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wvla $(if $(CI),-Werror)
 C_FLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -pthread $(CFLAGS) $(INSTRUMENT) \
 	-Iinclude -Iuser -I$(O)/bpf
@@ -167,10 +169,26 @@ check:
 		check-style check-unit check-bpf check-e2e
 
 # What the kernel does by itself is not instrumented: less of it will do.
+INSTRUMENTED := REALPEER_E2E_CONNECTIONS=20000 REALPEER_E2E_FLOOD=20000
+
 check-san:
 	$(Q)scripts/install-deps.sh build test
-	+$(Q)export REALPEER_E2E_CONNECTIONS=20000 REALPEER_E2E_FLOOD=20000; \
-		MAKE='$(MAKE) SAN=1' tests/run-all check-unit check-bpf check-e2e
+	+$(Q)$(INSTRUMENTED) MAKE='$(MAKE) SAN=1' tests/run-all \
+		check-unit check-bpf check-e2e
+
+coverage:
+	$(Q)scripts/install-deps.sh build test
+	+$(Q)$(MAKE) --no-print-directory COVERAGE=1 coverage-forget
+	+$(Q)$(INSTRUMENTED) MAKE='$(MAKE) COVERAGE=1' tests/run-all \
+		check-unit check-bpf check-e2e; \
+	status=$$?; \
+	$(MAKE) --no-print-directory COVERAGE=1 coverage-report && exit $$status
+
+coverage-forget:
+	$(Q)rm -f $(O)/user/*.gcda
+
+coverage-report:
+	$(Q)tests/coverage $(O)
 
 check-style: $(SKEL)
 	$(Q)CC='$(CC)' CFLAGS='$(C_FLAGS)' CLANG='$(CLANG)' \
@@ -194,6 +212,9 @@ check-vm vm-tables:
 	$(Q)O=$(abspath $(O)) tests/vm/run $(VM_STEPS)
 
 vm-tables: VM_STEPS := -u verifier capabilities
+
+soak: all $(BENCH)
+	$(Q)O=$(abspath $(O)) tests/soak/run
 
 bench: all $(BENCH)
 	$(Q)O=$(abspath $(O)) tests/bench/run
@@ -237,7 +258,8 @@ clean:
 	$(Q)rm -rf build
 
 .PHONY: all tests deps demo check check-style check-unit check-bpf check-e2e \
-	check-vm vm-tables check-san fuzz bench install uninstall deb clean
+	check-san check-vm vm-tables fuzz soak coverage coverage-forget \
+	coverage-report bench install uninstall deb clean
 .DELETE_ON_ERROR:
 .SECONDARY:
 
