@@ -42,7 +42,8 @@ endif
 
 CFLAGS ?= -O2 -g
 INSTRUMENT := $(if $(SAN),-fsanitize=address -fsanitize=undefined \
-	-fno-sanitize-recover=undefined -fno-omit-frame-pointer) $(if $(COVERAGE),--coverage -O0 -fprofile-update=atomic)
+	-fno-sanitize-recover=undefined -fno-omit-frame-pointer) \
+	$(if $(COVERAGE),--coverage -O0 -fprofile-update=atomic)
 WARN := -Wall -Wextra -Wshadow -Wmissing-prototypes -Wvla $(if $(CI),-Werror)
 C_FLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -pthread $(CFLAGS) $(INSTRUMENT) \
 	-Iinclude -Iuser -I$(O)/bpf
