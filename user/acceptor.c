@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,16 +28,9 @@ static int watch_queue(struct acceptor *acceptor)
 /* Out of something, mostly: waiting may help, spinning makes it worse. */
 static void pause_accepting(struct acceptor *acceptor, int error)
 {
-	static struct log_limit limit = {.burst = 1};
 	struct loop *loop = &acceptor->listener->worker->loop;
-	unsigned int suppressed;
 
-	listener_count(acceptor->listener, RP_STAT_RESOURCE);
-	if (log_limit_pass(&limit, &suppressed))
-		log_error("msg=\"cannot accept, pausing\" listener=%s "
-			  "error=\"%s\" suppressed=%u",
-			  acceptor->listener->settings->name, strerror(error),
-			  suppressed);
+	listener_shortage(acceptor->listener, "cannot accept, pausing", error);
 	loop_unwatch(loop, &acceptor->watch);
 	timer_arm(loop, &acceptor->pause, ACCEPTOR_PAUSE_MS);
 }

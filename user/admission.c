@@ -102,6 +102,12 @@ static int hold(struct connection *c, const uint8_t *data, size_t len,
 	return 0;
 }
 
+static void no_room(struct connection *c)
+{
+	listener_shortage(c->listener, "no room for a header", ENOMEM);
+	connection_close(c, true);
+}
+
 /*
  * On to the handler, with a header of `header->length` bytes at `data` or
  * (NULL) without one; what stands behind it is payload.
@@ -206,8 +212,7 @@ static int decide(struct connection *c, const uint8_t *data, size_t len)
 	case RP_INCOMPLETE:
 		if (hold(c, data, len, header.need) == 0)
 			return -EAGAIN;
-		listener_count(c->listener, RP_STAT_RESOURCE);
-		connection_close(c, true);
+		no_room(c);
 		return 0;
 	case RP_NOT_HEADER:
 		if (settings->mode == RP_MODE_ENABLED)
@@ -314,8 +319,7 @@ static int screen(struct connection *c, const uint8_t *data, size_t len)
 		return 0;
 	}
 	if (hold(c, data, len, 1)) {
-		listener_count(c->listener, RP_STAT_RESOURCE);
-		connection_close(c, true);
+		no_room(c);
 		return 0;
 	}
 	if (verdict == RP_NOT_HEADER) {
@@ -373,10 +377,24 @@ int admission_resume(struct connection *c, const uint8_t *data, size_t len)
 	return 0;
 }
 
+/* Stopped, or with too much to do, we may be late: what has come counts. */
+static bool is_decided_now(struct connection *c)
+{
+	c->relay.side[FRONT].readable = true;
+	if (c->state == CONNECTION_HEADER)
+		admission_read(c);
+	else
+		admission_screen(c);
+	return c->state != CONNECTION_HEADER &&
+	       (c->state == CONNECTION_CLOSED || !c->relay.direction[UP].gated);
+}
+
 void admission_timeout(struct connection *c)
 {
 	struct relay_direction *up = &c->relay.direction[UP];
 
+	if (is_decided_now(c))
+		return;
 	if (c->state != CONNECTION_HEADER)
 		open_gate(c);
 	else if (c->listener->settings->mode == RP_MODE_ENABLED)

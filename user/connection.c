@@ -103,7 +103,8 @@ static void settle(struct connection *c)
 				       : loop_watch(&worker->loop, &side->watch,
 						    events);
 		if (error) {
-			listener_count(c->listener, RP_STAT_RESOURCE);
+			listener_shortage(c->listener, "cannot watch a socket",
+					  -error);
 			connection_close(c, true);
 			return;
 		}
@@ -136,6 +137,9 @@ static void relay(struct connection *c)
 	counters_add(c->listener->counts, RP_STAT_BYTES_UP, context.moved[UP]);
 	counters_add(c->listener->counts, RP_STAT_BYTES_DOWN,
 		     context.moved[DOWN]);
+	if (context.no_memory)
+		listener_shortage(c->listener, "no room for bytes on their way",
+				  ENOMEM);
 	switch (outcome) {
 	case RELAY_WAITS:
 		break;
@@ -263,7 +267,7 @@ void connection_accept(struct listener *listener, int fd,
 	uint8_t ip[16];
 
 	if (!c) {
-		listener_count(listener, RP_STAT_RESOURCE);
+		listener_shortage(listener, "no room for a connection", ENOMEM);
 		connection_reset(fd);
 		return;
 	}

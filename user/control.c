@@ -33,6 +33,7 @@ struct control {
 	const struct control_verb *verbs;
 	size_t n_verbs;
 	void *arg;
+	uint64_t paused_until; /* ms of CLOCK_MONOTONIC; 0: it accepts */
 	char path[CONTROL_PATH_MAX];
 	struct client clients[CONTROL_CLIENTS_MAX];
 };
@@ -81,6 +82,13 @@ static void drop(const struct control *control, struct client *client)
 	watch_listen(control, true);
 }
 
+/* The client goes on to wait; asking for it again and again helps nobody. */
+static void pause_accepting(struct control *control)
+{
+	watch_listen(control, false);
+	control->paused_until = now_ms() + CONTROL_PAUSE_MS;
+}
+
 static void accept_client(struct control *control)
 {
 	struct client *client = NULL;
@@ -97,8 +105,11 @@ static void accept_client(struct control *control)
 		return;
 	}
 	fd = accept4(control->listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+			pause_accepting(control);
 		return;
+	}
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 ||
 	    (peer.uid != 0 && peer.uid != geteuid())) {
 		close(fd);
@@ -286,6 +297,10 @@ void control_dispatch(struct control *control)
 			accept_client(control);
 	}
 	now = now_ms();
+	if (control->paused_until && control->paused_until <= now) {
+		control->paused_until = 0;
+		watch_listen(control, true);
+	}
 	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		struct client *client = &control->clients[i];
 
@@ -303,6 +318,8 @@ int control_timeout_ms(const struct control *control)
 {
 	uint64_t now = now_ms(), first = UINT64_MAX;
 
+	if (control->paused_until)
+		first = control->paused_until;
 	for (size_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
 		const struct client *client = &control->clients[i];
 

@@ -20,6 +20,7 @@
 #define CONTROL_REQUEST_MAX 4096  /* bytes, newline included */
 #define CONTROL_DEADLINE_MS 10000 /* for a request, and for its answer */
 #define CONTROL_ANSWER_MAX  (256u << 20)
+#define CONTROL_PAUSE_MS    200 /* without a descriptor for a client */
 
 #define CONTROL_PATH_MAX 108 /* sun_path */
 

@@ -18,7 +18,6 @@ int daemon_run_step(struct daemon *daemon,
 		    int (*step)(struct daemon *daemon, FILE *errors),
 		    char **ret_text)
 {
-	const char *prefix = getenv("JOURNAL_STREAM") ? "<3>" : "";
 	char *text = NULL, *line, *rest;
 	size_t len;
 	FILE *errors = open_memstream(&text, &len);
@@ -31,7 +30,7 @@ int daemon_run_step(struct daemon *daemon,
 			*ret_text = strdup(text);
 		for (rest = text; (line = strsep(&rest, "\n"));) {
 			if (*line)
-				fprintf(stderr, "%s%s\n", prefix, line);
+				log_mistake(line);
 		}
 	}
 	free(text);

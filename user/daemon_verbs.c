@@ -56,7 +56,7 @@ static int verb_reload(const json_t *request, FILE *out, void *arg)
 
 	(void)request;
 	if (r < 0)
-		fputs(text ? text : "out of memory", out);
+		fputs(text && *text ? text : strerror(-r), out);
 	else
 		fputs("{\"reloaded\":true}", out);
 	free(text);
@@ -70,7 +70,7 @@ static int reload_attached(struct daemon *daemon, FILE *out)
 	int r = daemon_reload(daemon, &text);
 
 	if (r < 0)
-		fputs(text ? text : strerror(-r), out);
+		fputs(text && *text ? text : strerror(-r), out);
 	free(text);
 	return r;
 }

@@ -380,7 +380,25 @@ void datapath_handle_event(struct datapath *datapath)
 	       errno == ENOBUFS)
 		;
 	if (datapath->features.offload >= RP_OFFLOAD_PEEK)
-		datapath_attach_interfaces(datapath);
+		datapath_look_again(datapath);
+}
+
+bool datapath_is_shortage(int error)
+{
+	return error == -EMFILE || error == -ENFILE || error == -ENOMEM ||
+	       error == -ENOBUFS;
+}
+
+void datapath_look_again(struct datapath *datapath)
+{
+	int error = datapath_attach_interfaces(datapath);
+
+	/* No news may come that would make us look again. */
+	if (datapath_is_shortage(error) && !datapath->attach_due)
+		log_error("msg=\"cannot look at the interfaces, trying "
+			  "again\" error=\"%s\"",
+			  strerror(-error));
+	datapath->attach_due = datapath_is_shortage(error);
 }
 
 int datapath_lookup(struct datapath *datapath, uint64_t cookie,

@@ -256,10 +256,16 @@ static void interface_link_name(unsigned int ifindex, char name[32])
 	snprintf(name, 32, "ingress_%u", ifindex);
 }
 
-static int interface_attach(struct datapath *datapath, unsigned int ifindex)
+static int ingress_program(const struct datapath *datapath)
 {
-	int program = bpf_program__fd(datapath_ingress(
-		datapath->skeleton, datapath->features.offload));
+	return bpf_program__fd(datapath_ingress(datapath->skeleton,
+						datapath->features.offload));
+}
+
+static int interface_attach(struct datapath *datapath, unsigned int ifindex,
+			    const char *interface)
+{
+	int program = ingress_program(datapath);
 	struct attachment *attachment;
 	char name[32];
 	int link = -1;
@@ -277,13 +283,14 @@ static int interface_attach(struct datapath *datapath, unsigned int ifindex)
 			return error;
 	}
 	attachment = &datapath->attachments[datapath->n_attachments++];
-	attachment->ifindex = ifindex;
-	attachment->link = link;
+	*attachment = (struct attachment){.ifindex = ifindex, .link = link};
+	snprintf(attachment->name, sizeof(attachment->name), "%s", interface);
+	log_info("msg=attached interface=%s", interface);
 	return 0;
 }
 
 static void interface_detach(struct datapath *datapath,
-			     const struct attachment *attachment)
+			     struct attachment *attachment)
 {
 	char name[32];
 
@@ -294,6 +301,7 @@ static void interface_detach(struct datapath *datapath,
 	} else {
 		filter_detach(attachment->ifindex);
 	}
+	*attachment = datapath->attachments[--datapath->n_attachments];
 }
 
 /* The ports of a bond hand their packets on to it: it alone is attached. */
@@ -357,21 +365,57 @@ static struct attachment *find_attachment(struct datapath *datapath,
 	return NULL;
 }
 
-static int interface_keep(struct datapath *datapath, unsigned int ifindex)
+/* Or did the interface go, and another one come that has its number? */
+static bool is_attached(const struct datapath *datapath,
+			const struct attachment *attachment)
+{
+	LIBBPF_OPTS(bpf_tc_hook, hook, .ifindex = (int)attachment->ifindex,
+		    .attach_point = BPF_TC_INGRESS);
+	LIBBPF_OPTS(bpf_tc_opts, ours, .handle = FILTER_HANDLE,
+		    .priority = FILTER_PRIORITY);
+
+	int error;
+
+	/* An update changes nothing, but fails if there is nothing left. */
+	if (attachment->link < 0)
+		error = bpf_tc_query(&hook, &ours);
+	else
+		error = bpf_link_update(attachment->link,
+					ingress_program(datapath), NULL);
+	return error == 0 || datapath_is_shortage(error);
+}
+
+static int interface_keep(struct datapath *datapath, unsigned int ifindex,
+			  const char *name)
 {
 	struct attachment *attachment = find_attachment(datapath, ifindex);
 	int error;
 
+	if (attachment && !is_attached(datapath, attachment)) {
+		log_info("msg=\"detached, another interface has its number\" "
+			 "interface=%s",
+			 attachment->name);
+		interface_detach(datapath, attachment);
+		attachment = NULL;
+	}
 	if (!attachment) {
 		if (datapath->n_attachments == DATAPATH_INTERFACES_MAX)
 			return -E2BIG;
-		error = interface_attach(datapath, ifindex);
+		error = interface_attach(datapath, ifindex, name);
 		if (error)
 			return error;
 		attachment = find_attachment(datapath, ifindex);
 	}
 	attachment->wanted = true;
 	return 0;
+}
+
+/* Since the list was made: containers come and go. */
+static bool went(unsigned int ifindex)
+{
+	char name[IFNAMSIZ];
+
+	return !if_indextoname(ifindex, name) && errno == ENXIO;
 }
 
 int datapath_attach_interfaces(struct datapath *datapath)
@@ -397,8 +441,11 @@ int datapath_attach_interfaces(struct datapath *datapath)
 				filter_detach(names[i].if_index);
 			continue;
 		}
-		error = interface_keep(datapath, names[i].if_index);
-		if (error)
+		error = interface_keep(datapath, names[i].if_index,
+				       names[i].if_name);
+		if (error && went(names[i].if_index))
+			continue;
+		if (error && !datapath_is_shortage(error))
 			log_error("msg=\"cannot attach to the interface\" "
 				  "interface=%s error=\"%s\"",
 				  names[i].if_name, strerror(-error));
@@ -409,8 +456,8 @@ int datapath_attach_interfaces(struct datapath *datapath)
 
 		if (one->wanted)
 			continue;
+		log_info("msg=detached interface=%s", one->name);
 		interface_detach(datapath, one);
-		*one = datapath->attachments[--datapath->n_attachments];
 	}
 	freeifaddrs(addresses);
 	if_freenameindex(names);
@@ -444,7 +491,7 @@ void datapath_detach(struct datapath *datapath)
 	while (datapath->n_attachments)
 		interface_detach(
 			datapath,
-			&datapath->attachments[--datapath->n_attachments]);
+			&datapath->attachments[datapath->n_attachments - 1]);
 	datapath_drop_stale(datapath, true);
 	for (size_t i = 0; i < N_HOOKS; i++)
 		link_drop(datapath, hooks[i].name);

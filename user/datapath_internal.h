@@ -27,8 +27,9 @@ struct tables;	 /* of datapath_maps.c */
 
 struct attachment {
 	unsigned int ifindex;
-	int link;    /* tcx link; -1: a clsact filter */
-	bool wanted; /* while interfaces are compared */
+	char name[IFNAMSIZ]; /* when it was attached, for the log */
+	int link;	     /* tcx link; -1: a clsact filter */
+	bool wanted;	     /* while interfaces are compared */
 };
 
 struct datapath {
@@ -46,6 +47,8 @@ struct datapath {
 	struct tables *tables;	     /* what the maps say, owned */
 	bool peeks;		     /* some listener has offload peek */
 	bool prune_due;		     /* see datapath_prune() */
+	bool attach_due;	     /* the interfaces were not looked at */
+	bool sysctls_unread;	     /* and that was told */
 	uint64_t prune_at;	     /* ns of CLOCK_BOOTTIME, 0: unset */
 	struct rp_tuple review_next; /* where upkeep goes on */
 	uint64_t review_watched;     /* gates->watched when it last began */
@@ -68,6 +71,12 @@ struct datapath {
 int datapath_load(const struct datapath_features *features,
 		  const char *directory, struct realpeer **ret_skeleton);
 
+/* Too few descriptors, or too little memory, for now? */
+bool datapath_is_shortage(int error);
+
+/* Brings the set of interfaces up to date, later if it cannot be done now. */
+void datapath_look_again(struct datapath *datapath);
+
 /* What libbpf said first of a load that failed, for messages; "" if nothing. */
 const char *datapath_first_warning(void);
 
@@ -84,8 +93,11 @@ int datapath_settle(struct datapath *datapath);
 /* Tells the programs what the sysctls say now; cheap if nothing changed. */
 int datapath_refresh(struct datapath *datapath);
 
-/* What the sysctls say of SYN cookies, and what a SYN-ACK may offer. */
-void datapath_read_sysctls(struct rp_settings *settings);
+/*
+ * What the sysctls say of SYN cookies, and what a SYN-ACK may offer. -errno,
+ * and nothing written, when they cannot be read now.
+ */
+int datapath_read_sysctls(struct rp_settings *settings);
 
 /* datapath_attach.c */
 

@@ -5,6 +5,7 @@
  * settings; what already is right is not written again.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -101,71 +102,116 @@ int datapath_settle(struct datapath *datapath)
 	return datapath_refresh(datapath);
 }
 
-static long read_number(const char *path, long otherwise)
+/*
+ * The last number of a sysctl; what `ret` holds stays if the kernel has no such
+ * sysctl. -errno when we are too short of something to tell.
+ */
+static int read_sysctl(const char *name, long *ret)
 {
-	FILE *file = fopen(path, "re");
-	long number;
+	char path[128], text[128], *at = text, *end;
+	ssize_t n;
+	int fd;
 
-	if (!file)
-		return otherwise;
-	if (fscanf(file, "%ld", &number) != 1)
-		number = otherwise;
-	fclose(file);
-	return number;
-}
+	snprintf(path, sizeof(path), "/proc/sys/net/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT || errno == EACCES ? 0 : -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n < 0)
+		return errno == EACCES || errno == EPERM ? 0 : -errno;
+	text[n] = '\0';
+	for (;; at = end) {
+		long number = strtol(at, &end, 10);
 
-static long read_tcp_sysctl(const char *name, long otherwise)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/tcp_%s", name);
-	return read_number(path, otherwise);
+		if (end == at)
+			return 0;
+		*ret = number;
+	}
 }
 
 /* As tcp_select_initial_window() chooses it where no route says otherwise. */
-static void choose_wscale(struct rp_settings *settings)
+static __u8 choose_wscale(long most, long core)
 {
-	long least, usual, most = 6291456, core;
-	FILE *rmem = fopen("/proc/sys/net/ipv4/tcp_rmem", "re");
+	__u8 wscale = 0;
 
-	if (rmem) {
-		if (fscanf(rmem, "%ld %ld %ld", &least, &usual, &most) != 3)
-			log_debug("msg=\"cannot read tcp_rmem\"");
-		fclose(rmem);
-	}
-	core = read_number("/proc/sys/net/core/rmem_max", 212992);
 	if (most < core)
 		most = core;
-	while (settings->wscale < 14 && most >> (settings->wscale + 16))
-		settings->wscale++;
+	while (wscale < 14 && most >> (wscale + 16))
+		wscale++;
+	return wscale;
 }
 
-void datapath_read_sysctls(struct rp_settings *settings)
+int datapath_read_sysctls(struct rp_settings *settings)
 {
-	if (read_tcp_sysctl("window_scaling", 1))
-		settings->options |= RP_OPTION_WSCALE;
-	if (read_tcp_sysctl("sack", 1))
-		settings->options |= RP_OPTION_SACK;
-	if (read_tcp_sysctl("timestamps", 1))
-		settings->options |= RP_OPTION_TIMESTAMPS;
-	if (read_tcp_sysctl("ecn", 2))
-		settings->options |= RP_OPTION_ECN;
-	choose_wscale(settings);
-	settings->syncookies = read_tcp_sysctl("syncookies", 0) != 0;
+	enum { SCALING, SACK, TIMESTAMPS, ECN, COOKIES, RMEM, CORE, COUNT };
+	struct {
+		const char *name;
+		long value; /* that of a kernel without it */
+	} read[COUNT] = {
+		[SCALING] = {"ipv4/tcp_window_scaling", 1},
+		[SACK] = {"ipv4/tcp_sack", 1},
+		[TIMESTAMPS] = {"ipv4/tcp_timestamps", 1},
+		[ECN] = {"ipv4/tcp_ecn", 2},
+		[COOKIES] = {"ipv4/tcp_syncookies", 0},
+		[RMEM] = {"ipv4/tcp_rmem", 6291456},
+		[CORE] = {"core/rmem_max", 212992},
+	};
+
+	for (int i = 0; i < COUNT; i++) {
+		int error = read_sysctl(read[i].name, &read[i].value);
+
+		if (error)
+			return error;
+	}
+	settings->options =
+		(read[SCALING].value ? RP_OPTION_WSCALE : 0) |
+		(read[SACK].value ? RP_OPTION_SACK : 0) |
+		(read[TIMESTAMPS].value ? RP_OPTION_TIMESTAMPS : 0) |
+		(read[ECN].value ? RP_OPTION_ECN : 0);
+	settings->syncookies = read[COOKIES].value != 0;
+	settings->wscale = choose_wscale(read[RMEM].value, read[CORE].value);
+	return 0;
+}
+
+/*
+ * What the programs know already is better than a guess: without a descriptor
+ * to read tcp_syncookies with, inline connections shall go on.
+ */
+static int update_sysctls(struct datapath *datapath,
+			  const struct rp_settings *old,
+			  struct rp_settings *settings)
+{
+	int error = datapath_read_sysctls(settings);
+
+	if (error && old->abi) {
+		settings->wscale = old->wscale;
+		settings->options = old->options;
+		settings->syncookies = old->syncookies;
+		if (!datapath->sysctls_unread)
+			log_warning("msg=\"cannot read sysctls, the programs "
+				    "go by what they were\" error=\"%s\"",
+				    strerror(-error));
+	}
+	datapath->sysctls_unread = error != 0;
+	return old->abi ? 0 : error;
 }
 
 int datapath_refresh(struct datapath *datapath)
 {
-	struct rp_settings now = {.abi = RP_ABI_VERSION}, old;
+	struct rp_settings now = {.abi = RP_ABI_VERSION}, old = {0};
 	__u32 zero = 0;
+	int error;
 
+	bpf_map__lookup_elem(datapath->skeleton->maps.settings, &zero,
+			     sizeof(zero), &old, sizeof(old), 0);
 	now.netns = datapath->netns;
 	now.daemons = datapath->n_handover;
 	now.peeks = datapath->peeks;
-	datapath_read_sysctls(&now);
-	if (bpf_map__lookup_elem(datapath->skeleton->maps.settings, &zero,
-				 sizeof(zero), &old, sizeof(old), 0) == 0 &&
-	    memcmp(&old, &now, sizeof(now)) == 0)
+	error = update_sysctls(datapath, &old, &now);
+	if (error)
+		return error;
+	if (memcmp(&old, &now, sizeof(now)) == 0)
 		return 0;
 	if (datapath->features.offload == RP_OFFLOAD_ACCEPT && old.abi &&
 	    old.syncookies != now.syncookies)

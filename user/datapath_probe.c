@@ -129,7 +129,12 @@ static bool try_accept(struct datapath_features *features)
 				  "bpf_sk_assign_tcp_reqsk (it came with 6.9)");
 		return false;
 	}
-	datapath_read_sysctls(&sysctls);
+	error = datapath_read_sysctls(&sysctls);
+	if (error) {
+		because(features, "no offload accept: cannot read sysctls (%s)",
+			strerror(-error));
+		return false;
+	}
 	if (!sysctls.syncookies) {
 		because(features, "no offload accept: sysctl "
 				  "net.ipv4.tcp_syncookies is 0");

@@ -9,9 +9,9 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "datapath_internal.h"
 #include "realpeer.skel.h"
 
@@ -26,14 +26,6 @@
 
 /* How long a client that may be silent is probed. */
 #define PROBED_NS (5 * NSEC_PER_SEC)
-
-static uint64_t boot_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
-	return now.tv_sec * NSEC_PER_SEC + now.tv_nsec;
-}
 
 /* The programs write on while a turn, with its one `now`, looks. */
 static uint64_t age(uint64_t since, uint64_t now)
@@ -280,12 +272,14 @@ static void prune(struct datapath *datapath, uint64_t now)
 
 uint32_t datapath_upkeep(struct datapath *datapath)
 {
-	uint64_t now = boot_ns();
+	uint64_t now = clock_boot_ns();
 
 	if (!datapath)
 		return UINT32_MAX;
 	drop_orphans(datapath, now);
 	prune(datapath, now);
+	if (datapath->attach_due)
+		datapath_look_again(datapath);
 	if (datapath->features.offload < RP_OFFLOAD_ACCEPT)
 		return 1000;
 	if (datapath_refresh(datapath))

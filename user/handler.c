@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -65,9 +66,12 @@ static void fail(struct connection *c, int error)
 	struct address address = handler_address(c);
 	unsigned int suppressed;
 
-	listener_count(c->listener, is_shortage(error)
-					    ? RP_STAT_RESOURCE
-					    : RP_STAT_HANDLER_FAILED);
+	if (is_shortage(error)) {
+		listener_shortage(c->listener, "handler not reached", error);
+		connection_close(c, true);
+		return;
+	}
+	listener_count(c->listener, RP_STAT_HANDLER_FAILED);
 	if (log_limit_pass(&limit, &suppressed))
 		log_error("msg=\"handler not reached\" listener=%s handler=%s "
 			  "client=%s error=\"%s\" suppressed=%u",
@@ -198,9 +202,11 @@ static int attempt(struct connection *c)
 
 	if (fd < 0)
 		return -errno;
-	registry_add(c, fd);
-	if (connect(fd, &handler.sa, handler.len) && errno != EINPROGRESS) {
+	error = registry_add(c, fd);
+	if (!error && connect(fd, &handler.sa, handler.len) &&
+	    errno != EINPROGRESS)
 		error = -errno;
+	if (error) {
 		close(fd);
 		return error;
 	}
@@ -264,12 +270,20 @@ void handler_check(struct connection *c)
 
 void handler_timeout(struct connection *c)
 {
+	struct pollfd back = {.fd = c->relay.side[BACK].watch.fd,
+			      .events = POLLOUT};
 	int error;
 
 	if (c->state != CONNECTION_CONNECTING)
 		return;
+	/* Stopped, or with too much to do, we may be late to hear of it. */
+	if (back.fd >= 0 && poll(&back, 1, 0) > 0) {
+		relay_event(&c->relay, BACK, back.revents);
+		handler_check(c);
+		return;
+	}
 	/* A descriptor: the answer to connect() did not come. */
-	if (c->relay.side[BACK].watch.fd >= 0 || ++c->retries > RETRIES_MAX) {
+	if (back.fd >= 0 || ++c->retries > RETRIES_MAX) {
 		fail(c, ETIMEDOUT);
 		return;
 	}

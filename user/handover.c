@@ -121,6 +121,20 @@ void handover_take(struct handover *handover)
 		;
 }
 
+/* Whose they are nobody knows before they are accepted: no counter. */
+static void pause_accepting(struct handover *handover, int error)
+{
+	static struct log_limit limit = {.burst = 1};
+	unsigned int suppressed;
+
+	if (log_limit_pass(&limit, &suppressed))
+		log_error("msg=\"cannot accept what the kernel hands over, "
+			  "pausing\" error=\"%s\" suppressed=%u",
+			  strerror(error), suppressed);
+	loop_unwatch(&handover->worker->loop, &handover->watch);
+	timer_arm(&handover->worker->loop, &handover->pause, ACCEPTOR_PAUSE_MS);
+}
+
 static void on_queue(struct watch *watch, uint32_t events)
 {
 	struct handover *handover = CONTAINER(watch, watch);
@@ -130,11 +144,8 @@ static void on_queue(struct watch *watch, uint32_t events)
 	for (int i = 0; i < ACCEPTOR_BURST_MAX && !error; i++)
 		error = accept_one(handover);
 	if (error == EMFILE || error == ENFILE || error == ENOBUFS ||
-	    error == ENOMEM) {
-		loop_unwatch(&handover->worker->loop, watch);
-		timer_arm(&handover->worker->loop, &handover->pause,
-			  ACCEPTOR_PAUSE_MS);
-	}
+	    error == ENOMEM)
+		pause_accepting(handover, error);
 }
 
 static void watch_queue(struct handover *handover)

@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "worker.h"
 
 /* Only what the kernel would bind to can be connected to on this host. */
@@ -73,4 +75,16 @@ void listener_unref(struct listener *listener)
 	prefix_set_free(&listener->trusted);
 	config_unref(listener->config);
 	free(listener);
+}
+
+void listener_shortage(struct listener *listener, const char *what, int error)
+{
+	static struct log_limit limit = {.burst = 1};
+	unsigned int suppressed;
+
+	listener_count(listener, RP_STAT_RESOURCE);
+	if (log_limit_pass(&limit, &suppressed))
+		log_error("msg=\"%s\" listener=%s error=\"%s\" suppressed=%u",
+			  what, listener->settings->name, strerror(error),
+			  suppressed);
 }

@@ -36,6 +36,12 @@ int listener_new(struct worker *worker, struct config *config, size_t index,
 struct listener *listener_ref(struct listener *listener);
 void listener_unref(struct listener *listener); /* NULL is fine */
 
+/*
+ * A connection that is lost, or not accepted yet, because we are out of
+ * descriptors or memory: counts it, and says so, though not each time.
+ */
+void listener_shortage(struct listener *listener, const char *what, int error);
+
 static inline void listener_count(struct listener *listener, enum rp_stat stat)
 {
 	counters_add(listener->counts, stat, 1);

@@ -6,6 +6,7 @@
 #include "log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -15,6 +16,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#define LINE_MAX_LEN 1024 /* longer ones are cut; less than PIPE_BUF */
 
 static atomic_int current_level = LOG_LEVEL_INFO;
 
@@ -50,31 +53,84 @@ int log_level_parse(const char *name, enum log_level *ret_level)
 	return -EINVAL;
 }
 
+/* The level, as whoever reads the line wants it. */
+static int put_prefix(enum log_level level, char *line, size_t size)
+{
+	if (getenv("JOURNAL_STREAM"))
+		return snprintf(line, size, "<%d>", levels[level].priority);
+	return snprintf(line, size, "%s: ", levels[level].name);
+}
+
+/*
+ * Waits for nobody: the threads that log also relay. A pipe or a socket that
+ * is writable at all has room for a line, and a file always has.
+ */
+static bool try_write(const char *line, size_t len)
+{
+	struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+	return poll(&out, 1, 0) > 0 &&
+	       write(STDERR_FILENO, line, len) == (ssize_t)len;
+}
+
+/* One at a time, so that two lines don't count on the same room. */
+static void put_line(const char *line, size_t len)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static unsigned long lost;
+	char report[96];
+	int have;
+
+	pthread_mutex_lock(&lock);
+	if (lost) {
+		have = put_prefix(LOG_LEVEL_WARNING, report, sizeof(report));
+		have += snprintf(report + have, sizeof(report) - have,
+				 "msg=\"log lines were lost, nobody took "
+				 "them\" lost=%lu\n",
+				 lost);
+		if (try_write(report, have))
+			lost = 0;
+	}
+	if (lost || !try_write(line, len))
+		lost++;
+	pthread_mutex_unlock(&lock);
+}
+
+/* `have` characters stand in it, or would if it were longer. */
+static void end_line(char line[static LINE_MAX_LEN], int have)
+{
+	if (have > LINE_MAX_LEN - 2)
+		have = LINE_MAX_LEN - 2;
+	line[have++] = '\n';
+	put_line(line, have);
+}
+
 void log_line(enum log_level level, const char *format, ...)
 {
-	char line[1024];
+	char line[LINE_MAX_LEN];
 	va_list args;
 	int n, have;
 
 	if (!log_enabled(level))
 		return;
-	if (getenv("JOURNAL_STREAM"))
-		have = snprintf(line, sizeof(line), "<%d>",
-				levels[level].priority);
-	else
-		have = snprintf(line, sizeof(line), "%s: ", levels[level].name);
+	have = put_prefix(level, line, sizeof(line));
 	va_start(args, format);
 	n = vsnprintf(line + have, sizeof(line) - have - 1, format, args);
 	va_end(args);
-	if (n < 0)
-		return;
-	have += n;
-	if (have > (int)sizeof(line) - 2)
-		have = sizeof(line) - 2;
-	line[have++] = '\n';
-	/* Nowhere is left to report that the log itself failed. */
-	if (write(STDERR_FILENO, line, have) < 0)
-		return;
+	if (n >= 0)
+		end_line(line, have + n);
+}
+
+void log_mistake(const char *text)
+{
+	char line[LINE_MAX_LEN];
+	int n, have = 0;
+
+	if (getenv("JOURNAL_STREAM"))
+		have = put_prefix(LOG_LEVEL_ERROR, line, sizeof(line));
+	n = snprintf(line + have, sizeof(line) - have - 1, "%s", text);
+	if (n >= 0)
+		end_line(line, have + n);
 }
 
 bool log_limit_pass(struct log_limit *limit, unsigned int *ret_suppressed)

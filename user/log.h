@@ -4,7 +4,8 @@
  *
  * Under journald (JOURNAL_STREAM set) each line starts with <N>, the syslog
  * priority; elsewhere with the level's name. Only mains, the connection code
- * and the datapath loader log. Thread-safe: a line is one write(2).
+ * and the datapath loader log. Thread-safe: a line is one write(2). A reader
+ * that takes no more loses lines, and is told how many; nobody waits for it.
  */
 #ifndef REALPEER_LOG_H
 #define REALPEER_LOG_H
@@ -29,6 +30,9 @@ int log_level_parse(const char *name, enum log_level *ret_level);
 
 void log_line(enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/* A line in a form of its own: `FILE:LINE: text`. An error's priority. */
+void log_mistake(const char *text);
 
 #define log_error(...)	 log_line(LOG_LEVEL_ERROR, __VA_ARGS__)
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)

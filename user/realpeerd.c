@@ -5,6 +5,7 @@
  * the control socket and news of interfaces. It touches no connection.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
@@ -35,6 +36,24 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/*
+ * What is opened next gets the lowest free number. If that were one of these,
+ * log lines would go into a socket.
+ */
+static int open_standard_descriptors(void)
+{
+	int fd;
+
+	for (int i = STDIN_FILENO; i <= STDERR_FILENO; i++) {
+		if (fcntl(i, F_GETFD) >= 0)
+			continue;
+		fd = open("/dev/null", O_RDWR);
+		if (fd != i)
+			return fd < 0 ? -errno : -EBADF;
+	}
+	return 0;
+}
+
 /* realpeerd -n: what would be, with nothing left behind. */
 static int check(const char *config_path)
 {
@@ -48,6 +67,8 @@ static int check(const char *config_path)
 	r = setup_plan(&setup, &features, stderr);
 	setup_print(&setup, stdout);
 	setup_clear(&setup);
+	if (fflush(stdout) != 0)
+		r = -errno;
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
@@ -166,7 +187,8 @@ static int block_signals(struct daemon *daemon)
 	sigaddset(&set, SIGUSR1);
 	/* Before any thread starts: all inherit the mask. */
 	if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 ||
-	    signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+	    signal(SIGPIPE, SIG_IGN) == SIG_ERR ||
+	    signal(SIGUSR2, SIG_IGN) == SIG_ERR)
 		return -EINVAL;
 	daemon->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	return daemon->signals < 0 ? -errno : 0;
@@ -199,15 +221,16 @@ static void raise_descriptor_limit(void)
 static int start(struct daemon *daemon)
 {
 	struct timespec now;
-	int r = daemon_run_step(daemon, daemon_load, NULL);
+	/* First: one that comes now waits until we run. */
+	int r = block_signals(daemon);
 
+	if (r == 0)
+		r = daemon_run_step(daemon, daemon_load, NULL);
 	if (r < 0)
 		return r;
 	daemon_apply_log_level(daemon);
 	raise_descriptor_limit();
-	r = block_signals(daemon);
-	if (r == 0)
-		r = daemon_open_control(daemon);
+	r = daemon_open_control(daemon);
 	if (r == 0)
 		r = daemon_run_step(daemon, open_datapath, NULL);
 	if (r < 0)
@@ -414,6 +437,8 @@ int main(int argc, char **argv)
 	};
 	int r;
 
+	if (open_standard_descriptors() < 0)
+		return EXIT_FAILURE;
 	if (options_parse(argc, argv, &daemon.options) < 0) {
 		fputs(options_usage(), stderr);
 		return 2;

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include "address.h"
+#include "clock.h"
 
 /* The values stand behind this part of struct rp_tlvs, each as long as it is.
  */
@@ -26,11 +26,8 @@ bool ip_is_v4(const uint8_t ip[16])
 void record_begin(struct record *record, const uint8_t peer[16],
 		  uint16_t peer_port)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_BOOTTIME, &now);
 	*record = (struct record){
-		.since = now.tv_sec * 1000000000ull + now.tv_nsec,
+		.since = clock_boot_ns(),
 		.proxy_port = peer_port,
 	};
 	memcpy(record->proxy, peer, sizeof(record->proxy));

@@ -75,7 +75,7 @@ static enum claim check_claim(const struct connection *c, uint64_t cookie)
 	return CLAIM_WRONG;
 }
 
-void registry_add(struct connection *c, int handler_fd)
+int registry_add(struct connection *c, int handler_fd)
 {
 	struct datapath *datapath = connection_worker(c)->datapath;
 	bool show, peeked = c->listener->offload == RP_OFFLOAD_PEEK &&
@@ -88,7 +88,7 @@ void registry_add(struct connection *c, int handler_fd)
 	int error = 0;
 
 	if (!datapath)
-		return;
+		return 0;
 	show = can_show(c);
 	if (peeked || c->headless || !show)
 		front = socket_cookie(c->relay.side[FRONT].watch.fd);
@@ -116,6 +116,7 @@ void registry_add(struct connection *c, int handler_fd)
 	else if (error)
 		log_debug("msg=\"record not stored\" listener=%s error=\"%s\"",
 			  c->listener->settings->name, strerror(-error));
+	return show ? error : 0;
 }
 
 void registry_remove(struct connection *c)

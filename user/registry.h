@@ -15,9 +15,10 @@ struct connection;
 
 /*
  * To be called before connect() on `handler_fd`: getpeername() on the
- * handler's socket can then tell the client from the first moment on.
+ * handler's socket can then tell the client from the first moment on. -errno
+ * if it could not, and the handler would see us instead.
  */
-void registry_add(struct connection *connection, int handler_fd);
+int registry_add(struct connection *connection, int handler_fd);
 
 /* Removes the entry if it is ours to remove. */
 void registry_remove(struct connection *connection);

@@ -183,8 +183,10 @@ static enum step copy(struct flow *flow)
 	flow->to->writable = false;
 	if (sent < 0)
 		sent = 0;
-	if (relay_hold(direction, buffer + sent, n - sent))
+	if (relay_hold(direction, buffer + sent, n - sent)) {
+		flow->context->no_memory = true;
 		return STEP_FAILED;
+	}
 	return STEP_BLOCKED;
 }
 
@@ -291,12 +293,24 @@ static enum relay_outcome on_broken(struct relay *relay, int way)
 	return RELAY_AGAIN;
 }
 
+/*
+ * It ended its side in order, and was reset afterwards, so it waits for no
+ * answer: a handler that has none yet would show it by no read or write.
+ */
+static bool is_client_gone(const struct relay *relay)
+{
+	return relay->direction[UP].state == RELAY_ENDED &&
+	       relay->side[FRONT].error;
+}
+
 static enum relay_outcome run_one(struct relay *relay, int way,
 				  struct relay_context *context)
 {
 	struct relay_direction *direction = &relay->direction[way];
 	const struct relay_direction *opposite = &relay->direction[!way];
 
+	if (way == UP && is_client_gone(relay))
+		return RELAY_FAILED;
 	if (direction->gated || direction->state >= RELAY_ENDED)
 		return RELAY_WAITS;
 	switch (pump(relay, way, context)) {

@@ -70,6 +70,7 @@ struct relay_context {
 	uint8_t *buffer; /* RELAY_BUFFER_SIZE bytes */
 	struct pipes *pipes;
 	uint64_t moved[2]; /* bytes read, for each direction; added to */
+	bool no_memory;	   /* that is why it failed */
 };
 
 enum relay_outcome {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "address.h"
+#include "clock.h"
 #include "config.h"
 #include "log.h"
 
@@ -43,20 +44,19 @@ static void put(json_t *object, const char *key, json_t *value, bool *ok)
 		*ok = false;
 }
 
-static uint64_t now_ns(clockid_t clock)
+static uint64_t wall_clock_ns(void)
 {
 	struct timespec now;
 
-	clock_gettime(clock, &now);
+	clock_gettime(CLOCK_REALTIME, &now);
 	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
 /* Records tell CLOCK_BOOTTIME, which setting the time does not touch. */
 static const char *since_format(uint64_t since, char out[TIME_TEXT_MAX])
 {
-	uint64_t boot = now_ns(CLOCK_BOOTTIME);
-	uint64_t at =
-		now_ns(CLOCK_REALTIME) - (since < boot ? boot - since : 0);
+	uint64_t boot = clock_boot_ns();
+	uint64_t at = wall_clock_ns() - (since < boot ? boot - since : 0);
 	time_t seconds = (time_t)(at / NS_PER_S);
 	struct tm tm;
 	size_t n;

@@ -100,19 +100,24 @@ def stalled(sender, receiver, pair):
 
 @needs(BPF)
 def test_stalled_handler(env):
+    """Fails without STEP_BLOCKED of flush() in pump(), relay.c."""
     pair = Pair(env)
     stalled(pair.client, pair.handler, pair)
 
 
 @needs(BPF)
 def test_stalled_client(env):
+    """Fails without STEP_BLOCKED of flush() in pump(), relay.c."""
     pair = Pair(env)
     stalled(pair.handler, pair.client, pair)
 
 
 @needs(BPF)
 def test_other_direction_during_a_stall(env):
-    """A direction that stands still holds up neither the other one nor others."""
+    """A direction that stands still holds up neither the other one nor others.
+
+    Fails without STEP_BLOCKED of flush() in pump(), relay.c.
+    """
     pair = Pair(env)
     stall = bulk.Stall(SMALL // 2)
     pattern, other = bulk.Pattern(4 * SMALL, "stalled"), bulk.Pattern(SMALL, "other")
@@ -153,7 +158,10 @@ def test_messages_and_bulk_in_turns(env):
 
 @needs(BPF)
 def test_half_close(env):
-    """Each direction's end comes through while the other one goes on."""
+    """Each direction's end comes through while the other one goes on.
+
+    Fails without shutdown() in finish(), relay.c.
+    """
     pair = Pair(env)
     for first, second in (("client", "handler"), ("handler", "client")):
         one, two = getattr(pair, first), getattr(pair, second)
@@ -170,7 +178,10 @@ def test_half_close(env):
 
 @needs(BPF)
 def test_reset_comes_through(env):
-    """A reset on one side is a reset, not an ordinary end, on the other."""
+    """A reset on one side is a reset, not an ordinary end, on the other.
+
+    Fails without set_reset_on_close() in connection_close().
+    """
     pair = Pair(env)
     stream.close_with_reset(pair.client)
     equal(stream.ended_by(pair.handler)[0], "reset", "end at the handler")

@@ -116,6 +116,7 @@ def test_tcx_first(env):
 
 @needs(BPF, BPFTOOL, CLANG, TCX)
 def test_tcx_later(env):
+    """Fails with TC_ACT_OK for TC_ACT_UNSPEC in rp_ingress_accept()."""
     others_later(env, Other.attach_tcx)
 
 
@@ -126,12 +127,16 @@ def test_clsact_first(env):
 
 @needs(BPF, BPFTOOL, CLANG, TC)
 def test_clsact_later(env):
+    """Fails with TC_ACT_OK for TC_ACT_UNSPEC in rp_ingress_accept()."""
     others_later(env, Other.attach_clsact)
 
 
 @needs(BPF, BPFTOOL, CLANG, TC)
 def test_qdisc_is_not_taken_away(env):
-    """A clsact qdisc that was there before stays, with its filters."""
+    """A clsact qdisc that was there before stays, with its filters.
+
+    Fails, where tcx is not used, if filter_detach() destroys the hook as well.
+    """
     other = Other(env)
     other.attach_clsact()
     before = env.server.run("tc", "filter", "show", "dev", "back", "ingress").stdout

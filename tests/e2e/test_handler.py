@@ -21,7 +21,10 @@ DESTINATION6 = (LB_FRONT6, 1883)
 
 @needs(BPF)
 def test_down(env):
-    """A reset at once, one clear line, a count; and it recovers by itself."""
+    """A reset at once, one clear line, a count; and it recovers by itself.
+
+    Fails without fail() in on_answer(), handler.c.
+    """
     daemon = env.relay()
     for count in range(1, 4):
         seconds = stream.refused(env.lb, ADDRESS, HEADER + b"hello")
@@ -37,7 +40,10 @@ def test_down(env):
 
 @needs(BPF)
 def test_down_does_not_fill_the_log(env):
-    """Many failures are few lines."""
+    """Many failures are few lines.
+
+    Fails without log_limit_pass() in fail(), handler.c.
+    """
     daemon = env.relay()
     for _ in range(300):
         stream.refused(env.lb, ADDRESS, HEADER)
@@ -48,7 +54,10 @@ def test_down_does_not_fill_the_log(env):
 
 @needs(BPF)
 def test_unreachable(env):
-    """A handler that never answers the SYN: a reset, no hang."""
+    """A handler that never answers the SYN: a reset, no hang.
+
+    Fails without timer_arm() in wait(), handler.c.
+    """
     env.server.run("ip", "address", "add", "192.0.2.1/24", "dev", "side")
     daemon = env.relay(handler="192.0.2.77:9000", client_address="none")
     env.server.run("ip", "neighbour", "add", "192.0.2.77", "lladdr", "02:00:00:00:00:77",
@@ -74,6 +83,7 @@ def test_unix_socket(env):
 
 @needs(BPF)
 def test_unix_socket_down(env):
+    """Fails without fail() in handler_open(), handler.c."""
     daemon = env.relay(handler=f"unix:{env.path('nobody.sock')}", client_address="none")
     stream.refused(env.lb, ADDRESS, HEADER)
     daemon.wait_stat("echo", "handler_failed", 1)
@@ -240,7 +250,10 @@ def test_local_shows_the_balancer(env):
 
 @needs(BPF)
 def test_client_gone_during_connect(env):
-    """Clients that leave while the handler is slow leave nothing behind."""
+    """Clients that leave while the handler is slow leave nothing behind.
+
+    Fails without drop_orphans(), datapath_upkeep.c.
+    """
     listening = env.server.listen(("127.0.0.1", 9000), backlog=0)
     env.at_end(listening.close)
     daemon = env.relay()

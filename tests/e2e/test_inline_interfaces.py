@@ -200,7 +200,10 @@ def test_tunnel_of_ip(env):
 
 @needs(INLINE, BPFTOOL)
 def test_interface_comes_later(env):
-    """And goes, and comes again; the others go on."""
+    """And goes, and comes again; the others go on.
+
+    Fails without datapath_handle_event() in run(), realpeerd.c.
+    """
     server, running = start(env)
     for _ in range(2):
         env.lb.run("ip", "link", "add", "later", "type", "veth", "peer", "name", "later", "netns",

@@ -55,7 +55,10 @@ def test_best(env):
 
 @needs(INLINE, BPFTOOL)
 def test_no_syncookies(env):
-    """tcp_syncookies = 0: the kernel would not take our children."""
+    """tcp_syncookies = 0: the kernel would not take our children.
+
+    Fails without the test for them in try_accept(), datapath_probe.c.
+    """
     env.server.sysctl("net.ipv4.tcp_syncookies", 0)
     says(said(env, INLINE_LISTENER, 1), "inline", "tcp_syncookies")
     says(env.daemon(INLINE_LISTENER, name="refused").fails_to_start(), "tcp_syncookies")
@@ -72,7 +75,10 @@ def test_no_syncookies(env):
 
 @needs(INLINE, BPFTOOL)
 def test_syncookies_switched_off(env):
-    """While the daemon runs: it relays until they are on again."""
+    """While the daemon runs: it relays until they are on again.
+
+    Fails without the test for them in rp_on_syn(), handshake.h.
+    """
     server = inline.Server.start(env)
     running = inline.daemon(env)
     for count, (value, delivery) in enumerate(((1, "inline"), (0, "relay"), (1, "inline")), 1):
@@ -86,7 +92,7 @@ def test_syncookies_switched_off(env):
             equal(server.wait(count).peer, SOURCE, "client")
             records = running.connections()
             equal([record["delivery"] for record in records], [delivery], "delivery")
-    says(running.log(), "tcp_syncookies is 0", "on again")
+    says(running.process.log(), "tcp_syncookies is 0", "on again")
     inline.nothing_left(running)
 
 
@@ -103,39 +109,11 @@ def test_syncookies_always(env):
 
 
 @needs(INLINE, BPFTOOL)
-def test_syncookies_switched_off(env):
-    """While it runs: no header gets through, and it recovers by itself."""
-    server = inline.Server.start(env)
-    running = inline.daemon(env)
-    env.server.sysctl("net.ipv4.tcp_syncookies", 0)
-    wait_for(lambda: bpf.map_values(running.map_path("settings"))[0]["syncookies"] == 0,
-             "the daemon to see it")
-    for _ in range(5):
-        with env.lb.connect(ADDRESS) as sock:
-            sock.settimeout(2)
-            try:
-                stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
-                equal(server.accepted[-1].peer, SOURCE, "client")
-            except (OSError, AssertionError):
-                pass
-    env.server.sysctl("net.ipv4.tcp_syncookies", 1)
-    wait_for(lambda: works(env, server), "connections to work again", 10)
-
-
-def works(env, server):
-    count = len(server.accepted)
-    try:
-        with env.lb.connect(ADDRESS) as sock:
-            sock.settimeout(2)
-            stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
-    except (OSError, AssertionError):
-        return False
-    return len(server.accepted) == count + 1 and server.accepted[-1].peer == SOURCE
-
-
-@needs(INLINE, BPFTOOL)
 def test_no_cgroup2(env):
-    """Without it no hook could show the client."""
+    """Without it no hook could show the client.
+
+    Fails without try_cgroup(), datapath_probe.c.
+    """
     says(said(env, INLINE_LISTENER, 1, WITHOUT_CGROUP2), "inline", "cgroup2")
     says(said(env, RELAY_LISTENER + "client_address = none\n", 0, WITHOUT_CGROUP2), "cgroup2")
     env.handler()
@@ -145,7 +123,10 @@ def test_no_cgroup2(env):
 
 @needs(INLINE, BPFTOOL)
 def test_no_rights(env):
-    """An ordinary user is told what it takes."""
+    """An ordinary user is told what it takes.
+
+    Fails without try_bpf(), datapath_probe.c.
+    """
     prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
               "--bounding-set", "-all", "--inh-caps", "-all"]
     os.chmod(env.directory, 0o777)

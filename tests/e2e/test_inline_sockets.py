@@ -40,7 +40,10 @@ def is_refused(env, address=ADDRESS):
 
 @needs(INLINE, BPFTOOL)
 def test_no_server(env):
-    """Nobody listens, so nobody says otherwise: health checks stay honest."""
+    """Nobody listens, so nobody says otherwise: health checks stay honest.
+
+    Fails without RP_OWNER_NOBODY in rp_on_syn(), handshake.h.
+    """
     running = inline.daemon(env)
     for address in (ADDRESS, (SERVER6, 1883)):
         is_refused(env, address)
@@ -53,7 +56,10 @@ def test_no_server(env):
 
 @needs(INLINE, BPFTOOL)
 def test_restarted_server(env):
-    """The daemon need not be told. A handshake in between ends with a reset."""
+    """The daemon need not be told. A handshake in between ends with a reset.
+
+    Fails without rp_refuse() in rp_accept_past(), accept.bpf.c.
+    """
     running = inline.daemon(env)
     for _ in range(3):
         server = inline.Server.start(env)
@@ -71,7 +77,10 @@ def test_restarted_server(env):
 @needs(INLINE, BPFTOOL)
 def test_full_accept_queue(env):
     """Nothing is lost while the server does not accept, longer than
-    header_timeout, and nothing loops."""
+    header_timeout, and nothing loops.
+
+    Fails without RP_STAGE_JUDGED in rp_pass_without(), accept.bpf.c.
+    """
     count = 8
     listening = env.server.listen(ADDRESS, backlog=3)  # room for four
     env.at_end(listening.close)

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Maps that are full: the documented thing happens, and no byte of a header
+reaches a server for it."""
+
+from lib import header, inline, maps, stream
+from lib.inline import INLINE, PAYLOAD
+from lib.poll import check, equal
+from lib.realpeer import listener
+from lib.requirement import BPF, BPFTOOL, Requirement, needs
+from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE
+
+ADDRESS = (SERVER, 1883)
+SOURCE = (CLIENTS[0], 40001)
+HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
+
+
+def _available():
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) << 10
+
+
+MEMORY = Requirement("2 GiB of memory for a full map", lambda: _available() > 2 << 30)
+
+
+def fill(daemon, name):
+    with maps.Map(daemon.map_path(name)) as one:
+        one.fill()
+
+
+def drive_out(daemon, name):
+    with maps.Map(daemon.map_path(name)) as one:
+        one.drive_out()
+
+
+def relays(env, handler, port=1883):
+    """A connection with a header, whose client the handler sees."""
+    count = len(handler.accepted) + 1
+    with env.lb.connect((SERVER, port)) as sock:
+        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+        accepted = handler.wait(count)
+        equal((accepted.peer, accepted.data), (SOURCE, PAYLOAD), "client and bytes")
+
+
+@needs(INLINE, BPFTOOL)
+def test_forgotten_handshakes(env):
+    """A peer that said nothing while 131,072 others came is not known any more.
+    Its header is answered with a reset; who comes now is served.
+
+    The stack may look whether the peer is one of its own: it does with SYN
+    cookies, which a plain client had it make here. Fails if TC's sequence numbers
+    are such cookies, without the random part in rp_make_isn(), and if the safety
+    net, rp_lookup(), lets the peer through to the server.
+    """
+    for cookies in (1, 2):
+        env.server.sysctl("net.ipv4.tcp_syncookies", cookies)
+        server = inline.Server.start(env, ("0.0.0.0", 1883))
+        running = inline.daemon(env, "0.0.0.0:1883", untrusted="direct")
+        with env.stranger.connect((SERVER_SIDE, 1883)) as sock:
+            stream.exchange(sock, PAYLOAD)
+        server.accepted.clear()
+        forgotten = [env.lb.connect(ADDRESS) for _ in range(3)]
+        drive_out(running, "handshakes")
+        for sock in forgotten:
+            sock.sendall(HEADER + PAYLOAD)
+            equal(stream.ended_by(sock), ("reset", b""), "answer to a forgotten peer")
+            sock.close()
+        equal(server.accepted, [], "connections of the server")
+        relays(env, server)
+        equal(running.stop(), 0, "exit status")
+        server.destroy()
+
+
+@needs(INLINE, BPFTOOL)
+def test_full_of_others(env):
+    """Maps of things that wait for something forget the oldest for the newest.
+
+    Fails with BPF_MAP_TYPE_HASH in the place of LRU_HASH in maps.h.
+    """
+    server = inline.Server.start(env)
+    handler = env.handler()
+    running = env.realpeerd("".join((
+        listener("inline", listen=f"{SERVER}:1883", delivery="inline"),
+        *(listener(offload, listen=f"{SERVER}:{port}", handler="127.0.0.1:9000", offload=offload,
+                   client_address="getpeername")
+          for port, offload in ((1884, "accept"), (1885, "peek"), (1886, "off"))))))
+    for name in ("handshakes", "pending", "outgoing", "awaiting"):
+        fill(running, name)
+    for count in range(1, 4):
+        relays(env, server)
+        for port in (1884, 1885, 1886):
+            relays(env, handler, port)
+        equal(running.stat("peek", "peeked"), count, "peeked")
+
+
+@needs(BPF, BPFTOOL, MEMORY)
+def test_full_connections(env):
+    """A relayed connection that needs its record goes no further, one that does
+    not goes on without it; either is counted.
+
+    Fails if admit_headless(), admission.c, takes what has no record for one of a
+    client that it knows. And without the count in registry_add().
+    """
+    handler = env.handler()
+    daemon = env.realpeerd("".join(
+        listener(name, listen=f"{SERVER}:{port}", handler="127.0.0.1:9000", offload=offload)
+        for name, port, offload in (("any", 1883, "auto"), ("off", 1884, "off"))))
+    full = daemon.status_of("any")["offload"]
+    fill(daemon, "connections")
+    with env.lb.connect((SERVER, 1884)) as sock:
+        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+        equal(handler.wait(1).data, PAYLOAD, "bytes at the handler")
+        equal(daemon.stat("off", "map_full"), 1, "map_full")
+    if full == "accept":
+        stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+        equal(len(handler.accepted), 1, "connections of the handler")
+    else:
+        relays(env, handler)
+    check(daemon.stat("any", "map_full") > 0, "it is not counted")
+
+
+@needs(BPF, BPFTOOL)
+def test_no_record_for_the_handler(env):
+    """If getpeername() could not tell it the client, but would tell our own
+    address, there is no connection.
+
+    Fails without the error of registry_add() in attempt(), handler.c.
+    """
+    handler = env.handler()
+    daemon = env.relay()
+    relays(env, handler)
+    with maps.Map(daemon.map_path("outgoing")) as outgoing:
+        outgoing.freeze()
+    stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+    equal(len(handler.accepted), 1, "connections of the handler")
+    daemon.wait_stat("echo", "handler_failed", 1)
+
+
+@needs(BPF, BPFTOOL)
+def test_more_trusted_than_there_is_room_for(env):
+    """Too many for old and new at once: the reload is refused as a whole.
+
+    Fails without the second server_reload() in switch_setup(), daemon_setup.c.
+    """
+    def many(name, net):
+        return "".join(
+            listener(f"{name}{port}", listen=f"{SERVER}:{port}", delivery="relay",
+                     handler="127.0.0.1:9000",
+                     trusted=", ".join([f"{net}.{n >> 8}.{n & 255}.0/24" for n in range(4096)]))
+            for port in range(2000, 2009))
+
+    handler = env.handler()
+    one = listener("one", listen=f"{SERVER}:1883", handler="127.0.0.1:9000",
+                   client_address="getpeername")
+    daemon = env.realpeerd(one + many("old", 20))
+    relays(env, handler)
+    daemon.reload(many("new", 30), "reload msg=.failed")
+    check(daemon.process.lines("cannot be put into force: No space left"), "no reason is told")
+    relays(env, handler)
+    equal(daemon.ctl_json("status")["listeners"][0]["name"], "one", "first listener")

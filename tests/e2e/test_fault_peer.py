@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""What a peer can do wrong at a bad moment, and what many of them can use up.
+Wrong headers: test_required.py; floods: test_inline_load.py."""
+
+import re
+
+from lib import header, inline, stream
+from lib.inline import INLINE, PAYLOAD
+from lib.poll import check, equal, wait_for
+from lib.requirement import BPF, BPFTOOL, needs
+from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE
+
+ADDRESS = (SERVER, 1883)
+SOURCE = (CLIENTS[0], 40001)
+HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
+
+
+def sockets(daemon):
+    return sum(name.startswith("socket:") for name in daemon.process.descriptors())
+
+
+def works(env, handler):
+    count = len(handler.accepted) + 1
+    with env.lb.connect(ADDRESS) as sock:
+        stream.exchange(sock, HEADER + b"hello", b"hello")
+        equal(handler.wait(count).peer, SOURCE, "client")
+
+
+@needs(BPF)
+def test_reset_within_the_header(env):
+    """No error for anybody to read, and nothing left.
+
+    Fails without closed_early() for an error in admission_read(), admission.c.
+    """
+    handler = env.handler()
+    for offload in ("auto", "off"):
+        daemon = env.relay(offload=offload)
+        before = sockets(daemon)
+        for _ in range(10):
+            sock = env.lb.connect(ADDRESS)
+            sock.sendall(HEADER[:5])
+            wait_for(lambda: sockets(daemon) > before, "it to be accepted")  # noqa: B023
+            stream.close_with_reset(sock)
+            wait_for(lambda: sockets(daemon) == before, "it to be gone")  # noqa: B023
+        daemon.wait_stat("echo", "closed_early", 10)
+        equal(daemon.process.lines("refused|error"), [], "lines about it")
+        works(env, handler)
+        equal(daemon.stop(), 0, "exit status")
+    equal(len(handler.accepted), 2, "connections of the handler")
+
+
+@needs(BPF)
+def test_untrusted_resets_before_it_speaks(env):
+    """It was connected to the handler at once, which is told of its end.
+
+    Fails without connection_close() for an error in admission_screen().
+    """
+    handler = env.handler()
+    daemon = env.relay(listen="0.0.0.0:1883", untrusted="direct")
+    before = sockets(daemon)
+    for count in range(1, 6):
+        sock = env.stranger.connect((SERVER_SIDE, 1883))
+        handler.wait(count)
+        stream.close_with_reset(sock)
+        wait_for(lambda: handler.accepted[count - 1].ended == "reset",  # noqa: B023
+                 "the handler to be told")
+        equal(handler.accepted[count - 1].data, b"", "bytes at the handler")
+    wait_for(lambda: sockets(daemon) == before, "nothing to be left")
+    works(env, handler)
+
+
+@needs(INLINE, BPFTOOL)
+def test_port_of_the_daemon(env):
+    """Somebody on this host finds the port to which the kernel hands over: he is
+    reset, whatever he sends, though he may send headers elsewhere.
+
+    Fails without find_listener() in accept_one() of handover.c.
+    """
+    server = inline.Server.start(env)
+    running = inline.daemon(env, trusted="127.0.0.0/8, 10.77.0.0/24")
+    text = env.server.run("ss", "-Hltnp").stdout
+    ports = {int(port) for port in re.findall(
+        rf"127\.0\.0\.1\]?:(\d+) .*pid={running.process.pid},", text)}
+    check(ports, f"the daemon listens nowhere else: {text}")
+    for port in ports:
+        stream.refused(env.server, ("127.0.0.1", port), HEADER + PAYLOAD)
+    equal((server.accepted, running.stat("echo", "handed_over")), ([], 0),
+          "connections of the server, and connections that were taken for its")
+    works(env, server)
+
+
+@needs(BPF)
+def test_no_ports_left(env):
+    """Every relayed connection takes a local port. Without one a client is reset,
+    and those that have one go on.
+
+    Fails without fail() for an error of attempt() in handler_open(), handler.c.
+    """
+    handler = env.handler()
+    daemon = env.relay()
+    env.server.sysctl("net.ipv4.ip_local_port_range", "50000 50009")
+    held = []
+    for _ in range(10):
+        held.append(env.lb.connect(ADDRESS))
+        env.at_end(held[-1].close)
+        stream.exchange(held[-1], HEADER + b"hello", b"hello")
+    for count in range(1, 6):
+        stream.refused(env.lb, ADDRESS, HEADER + b"hello")
+        daemon.wait_stat("echo", "handler_failed", count)
+    daemon.process.wait_log("handler not reached.*Cannot assign requested address")
+    for sock in held:
+        stream.exchange(sock, b"still here")
+    for sock in held[:5]:
+        stream.close_with_reset(sock)
+    wait_for(lambda: daemon.status_of("echo")["active"] == 5, "five to end")
+    works(env, handler)
