@@ -189,8 +189,11 @@ static int open_socket(const struct address *handler)
 
 	fd = socket(handler->sa.sa_family,
 		    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && handler->sa.sa_family != AF_UNIX)
+	if (fd >= 0 && handler->sa.sa_family != AF_UNIX) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+		/* As those that listen.c opens. */
+		setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one));
+	}
 	return fd;
 }
 

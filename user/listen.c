@@ -19,12 +19,16 @@ static int set(int fd, int level, int option)
 
 /*
  * What accepted sockets inherit, which saves a system call for each. A client
- * that vanished is our business: the handler's keepalive only finds us.
+ * that vanished is our business: the handler's keepalive only finds us. Urgent
+ * data stays where it is in the stream (RFC 6093), lest a byte of a header is
+ * missing, or of the payload.
  */
 static int set_inherited(int fd)
 {
 	int error = set(fd, IPPROTO_TCP, TCP_NODELAY);
 
+	if (!error)
+		error = set(fd, SOL_SOCKET, SO_OOBINLINE);
 	return error ? error : set(fd, SOL_SOCKET, SO_KEEPALIVE);
 }
 

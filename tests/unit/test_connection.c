@@ -102,6 +102,29 @@ static void half_close(void **state)
 	close(client);
 }
 
+/* TCP's urgent data, within a header, and both ways: no byte is missing. */
+static void urgent_data(void **state)
+{
+	int client = tcp_connect(test.port), handler;
+
+	(void)state;
+	stream_text(client, "PROXY TCP4 203.0.113.");
+	assert_int_equal(send(client, "7", 1, MSG_OOB), 1);
+	stream_text(client, "7 192.0.2.1 5555 80\r\nab");
+	handler = stream_accept(test.handler);
+	expect_text(handler, "ab");
+	assert_int_equal(
+		server_stat(test.server, test.number, RP_STAT_HEADER_V1), 1);
+	assert_int_equal(send(client, "c", 1, MSG_OOB), 1);
+	stream_text(client, "d");
+	expect_text(handler, "cd");
+	assert_int_equal(send(handler, "e", 1, MSG_OOB), 1);
+	stream_text(handler, "f");
+	expect_text(client, "ef");
+	close(handler);
+	close(client);
+}
+
 /* A transfer that was cut off doesn't look complete, on neither side. */
 static void resets(void **state)
 {
@@ -469,6 +492,7 @@ int main(void)
 	}
 	const struct CMUnitTest tests[] = {
 		TEST(half_close),
+		TEST(urgent_data),
 		TEST(resets),
 		TEST(answer_then_reset),
 		TEST(large),

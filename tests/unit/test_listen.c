@@ -68,6 +68,7 @@ static void sockets(void **state)
 		fd = accept_any(fds, 3);
 		assert_int_equal(option(fd, IPPROTO_TCP, TCP_NODELAY), 1);
 		assert_int_equal(option(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+		assert_int_equal(option(fd, SOL_SOCKET, SO_OOBINLINE), 1);
 		close(fd);
 		close(client);
 	}
