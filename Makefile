@@ -85,6 +85,9 @@ FUZZ_SANITIZE := address,undefined -fno-sanitize-recover=all
 FUZZ_FLAGS := -std=gnu11 $(WARN) -D_GNU_SOURCE -pthread -O2 -g \
 	-fno-omit-frame-pointer -Iinclude -Iuser -I$(O)/bpf
 
+# Throws segments at a listener, for tests/e2e.
+THROW := $(O)/tests/throw/throw
+
 all: $(MAINS:%=$(O)/%)
 
 # Every object comes after the skeletons; the .d files know who needs them.
@@ -154,7 +157,7 @@ fuzz:
 	$(Q)rm -rf $(O)/fuzz/seeds && $(O)/tests/fuzz/seeds $(O)/fuzz/seeds
 	$(Q)O=$(O) tests/fuzz/run $(FUZZ)
 
-tests: $(UNIT_TESTS) $(BPF_TESTS) $(E2E_OBJ) $(BENCH)
+tests: $(UNIT_TESTS) $(BPF_TESTS) $(E2E_OBJ) $(BENCH) $(THROW)
 
 deps:
 	$(Q)scripts/install-deps.sh
@@ -201,8 +204,13 @@ check-unit: $(UNIT_TESTS)
 check-bpf: $(BPF_TESTS)
 	$(Q)tests/run-cmocka $^
 
-check-e2e: all $(E2E_OBJ) $(BENCH)
+check-e2e: all $(E2E_OBJ) $(BENCH) $(THROW)
 	$(Q)O=$(abspath $(O)) tests/e2e/run
+
+$(THROW): $(patsubst %.c,$(O)/%.o,$(wildcard tests/throw/*.c)) \
+		$(O)/tests/fuzz/fuzz.o $(O)/tests/lib/mutate.o \
+		$(patsubst %.c,$(O)/%.o,$(wildcard tests/lib/vectors*.c)) $(LIB)
+	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
 
 $(O)/tests/vm/verifier: %: %.o
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)
