@@ -119,7 +119,7 @@ $(TEST_SKEL): %.skel.h: %.bpf.o
 $(O)/tests/%.o: tests/%.c Makefile | $(SKEL) $(TEST_SKEL)
 	@mkdir -p $(@D)
 	$(call say,CC,$@) $(CC) $(C_FLAGS) -Werror=unused-function -Itests/lib \
-		-I$(O)/tests/bpf -MMD -MP -c -o $@ $<
+		-Itests/fuzz -I$(O)/tests/bpf -MMD -MP -c -o $@ $<
 
 $(UNIT_TESTS) $(BPF_TESTS): %: %.o $(TEST_LIB) $(LIB)
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ -lcmocka $(LIBS)
@@ -195,7 +195,7 @@ coverage-report:
 	$(Q)tests/coverage $(O)
 
 check-style: $(SKEL)
-	$(Q)CC='$(CC)' CFLAGS='$(C_FLAGS)' CLANG='$(CLANG)' \
+	$(Q)CC='$(CC)' CFLAGS='$(C_FLAGS) -Itests/fuzz' CLANG='$(CLANG)' \
 		BPFFLAGS='$(BPF_FLAGS)' scripts/check-style.sh
 
 check-unit: $(UNIT_TESTS)
