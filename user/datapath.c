@@ -126,7 +126,7 @@ static int set_pins(struct realpeer *skeleton, const char *directory)
 
 /*
  * A kernel without our kfuncs: libbpf looks for them in the modules too, and
- * to do that takes CAP_SYS_ADMIN. libbpf before 1.2 gives up without it,
+ * to do that takes CAP_SYS_ADMIN. libbpf before 1.3 gives up without it,
  * although the symbols are weak. It looks only once for each object, so the
  * search that fails is this one, for a function that nobody has.
  */
