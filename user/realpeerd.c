@@ -217,6 +217,13 @@ static void raise_descriptor_limit(void)
 			    strerror(errno));
 }
 
+static bool is_told_to_stop(void)
+{
+	sigset_t pending;
+
+	return sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1;
+}
+
 /* Everything that can fail; what was started is stopped by finish(). */
 static int start(struct daemon *daemon)
 {
@@ -244,10 +251,15 @@ static int start(struct daemon *daemon)
 	daemon_log_listeners(daemon);
 	log_notice("msg=started version=" REALPEER_VERSION " listeners=%zu",
 		   daemon->setup.config->n_listeners);
-	/* From here on they are ours. */
-	daemon->keep_pins = false;
 	start_watchdog(daemon);
 	daemon_notify_ready(daemon);
+	/*
+	 * Whom systemd does not know to be ready it stops without ExecStop,
+	 * which would have told if the pins are wanted: they stay as they were.
+	 */
+	store_settle(STORE_TIMEOUT_MS);
+	if (!is_told_to_stop())
+		daemon->keep_pins = false; /* from here on they are ours */
 	return 0;
 }
 
