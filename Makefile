@@ -53,6 +53,7 @@ BPF_FLAGS := -target bpf -mcpu=v3 -O2 -g -std=gnu11 -Wall -Wextra \
 	-Wno-unused-parameter $(if $(CI),-Werror) -Iinclude -Ibpf \
 	-I/usr/include/$(shell uname -m)-linux-gnu
 
+comma := ,
 define newline
 
 
@@ -123,6 +124,9 @@ $(O)/tests/%.o: tests/%.c Makefile | $(SKEL) $(TEST_SKEL)
 
 $(UNIT_TESTS) $(BPF_TESTS): %: %.o $(TEST_LIB) $(LIB)
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ -lcmocka $(LIBS)
+
+$(O)/tests/unit/test_no_memory: LD_FLAGS += $(patsubst %,-Wl$(comma)--wrap=%,\
+	malloc calloc realloc reallocarray strdup strndup asprintf)
 
 $(BENCH): %: %.o $(BENCH_OBJ)
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)

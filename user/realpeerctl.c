@@ -57,6 +57,7 @@ static const char *reason(int r)
 		return "realpeerd is not running";
 	case -EACCES:
 	case -ECONNRESET:
+	case -EPIPE: /* it closed before it was asked */
 		return "realpeerd talks to root and its own user only";
 	default:
 		return strerror(-r);

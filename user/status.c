@@ -31,10 +31,14 @@ static json_t *listen_json(const struct listener_config *listener)
 	json_t *array = json_array();
 	char text[ADDRESS_TEXT_MAX];
 
-	for (size_t i = 0; i < listener->n_listen; i++)
-		json_array_append_new(array,
-				      json_string(address_format(
-					      &listener->listen[i].sa, text)));
+	for (size_t i = 0; i < listener->n_listen; i++) {
+		if (json_array_append_new(
+			    array, json_string(address_format(
+					   &listener->listen[i].sa, text)))) {
+			json_decref(array);
+			return NULL;
+		}
+	}
 	return array;
 }
 

@@ -6,6 +6,7 @@ import signal
 
 from lib import bpf, header, stream
 from lib.poll import check, equal, wait_for
+from lib.realpeer import GLOBAL, listener
 from lib.requirement import BPF, BPFTOOL, needs
 from lib.topology import CLIENTS, LB_FRONT, SERVER
 
@@ -155,6 +156,25 @@ def test_drain_has_a_deadline(env):
         daemon.process.kill(signal.SIGTERM)
         equal(stream.ended_by(sock)[0], "reset", "how it ends")
     equal(daemon.process.wait(), 0, "exit status")
+
+
+@needs(BPF)
+def test_second_signal(env):
+    """Whoever does not want to wait says so again."""
+    env.handler()
+    daemon = env.daemon(GLOBAL.replace("drain_timeout = 2s", "drain_timeout = 60s") + listener(
+        "echo", listen=f"{SERVER}:1883", handler="127.0.0.1:9000", client_address="getpeername"))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        daemon.start()
+        with env.lb.connect(ADDRESS) as sock:
+            stream.exchange(sock, HEADER + b"hello", b"hello")
+            daemon.process.kill(number)
+            wait_for(lambda: not listens(env), "the listening socket to be closed")
+            stream.exchange(sock, b"still here")
+            daemon.process.kill(number)
+            equal(stream.ended_by(sock)[1], b"", "what follows on the connection")
+        equal(daemon.process.wait(), 0, "exit status")
+        gone(daemon)
 
 
 @needs(BPF)
