@@ -3,6 +3,7 @@
 watchdog. By hand, since a container has no systemd."""
 
 import os
+import re
 import signal
 import socket
 
@@ -121,6 +122,44 @@ def test_sockets_passed(env):
     early.close()
     equal(inodes - set(daemon.process.descriptors()), set(), "sockets it doesn't use")
     works(env, handler)
+
+
+def watched(process):
+    """The inodes of what its epolls watch."""
+    directory = f"/proc/{process.pid}/fdinfo"
+    found = set()
+    for name in os.listdir(directory):
+        with open(f"{directory}/{name}", encoding="ascii") as file:
+            found |= {int(inode, 16) for inode in re.findall(r"^tfd:.* ino:([0-9a-f]+)",
+                                                             file.read(), re.MULTILINE)}
+    return found
+
+
+@needs(BPF)
+def test_socket_of_a_removed_listener(env):
+    """systemd still has the socket: what happens there is nothing to us. Fails
+    without loop_unwatch() in acceptor_leave()."""
+    handler = env.handler()
+    sockets = [env.server.listen((SERVER, 1883)), env.server.listen((SERVER6, 1883))]
+    notify = Notify(env)
+    fds = [sock.fileno() for sock in sockets]
+    daemon = start(env, {"NOTIFY_SOCKET": notify.path, "LISTEN_FDS": "2"},
+                   [*BY_HAND, *map(str, fds)], fds)
+    notify.wait("READY=1")
+    works(env, handler)
+    inodes = {os.fstat(fd).st_ino for fd in fds}
+    equal(inodes - watched(daemon.process), set(), "sockets that nobody watches")
+    daemon.reload(LISTENER.replace("1883", "1885"))
+    equal(inodes & watched(daemon.process), set(), "sockets that are watched still")
+    for sock in sockets:
+        for _ in range(3):
+            env.lb.connect(sock.getsockname()[:2]).close()
+    count = len(handler.accepted) + 1
+    with env.lb.connect((SERVER, 1885)) as sock:
+        stream.exchange(sock, HEADER + b"hello", b"hello")
+    equal(handler.wait(count).peer, SOURCE, "client")
+    for sock in sockets:
+        sock.close()
 
 
 @needs(BPF)
