@@ -175,15 +175,17 @@ static void check_record(const uint8_t *data, const struct rp_header *whole)
 {
 	struct rp_connection expanded;
 	struct record record;
-	struct rp_tlvs tlvs;
+	struct rp_tlvs tlvs, kept;
 
 	record_begin(&record, (const uint8_t[16]){0}, 1);
 	holds(record_fill(&record, -1, whole, data) == 0);
 	if (whole->command == RP_COMMAND_PROXY)
 		same_client(whole, &record);
-	record_expand(&record, &expanded);
+	holds(record_expand(&record, &expanded, &kept) == (whole->present > 0));
+	holds(memcmp(expanded.client, record.client, 16) == 0);
+	holds(expanded.client_port == record.client_port);
 	rp_tlvs_fill(whole, data, &tlvs);
-	holds(memcmp(&expanded.tlvs, &tlvs, sizeof(tlvs)) == 0);
+	holds(!whole->present || memcmp(&kept, &tlvs, sizeof(tlvs)) == 0);
 	check_emitted(data, whole, &record);
 	record_end(&record);
 }
