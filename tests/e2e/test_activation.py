@@ -2,6 +2,7 @@
 """What a service manager does and expects: sockets passed in, READY=1, the
 watchdog. By hand, since a container has no systemd."""
 
+import contextlib
 import os
 import re
 import signal
@@ -129,7 +130,8 @@ def watched(process):
     directory = f"/proc/{process.pid}/fdinfo"
     found = set()
     for name in os.listdir(directory):
-        with open(f"{directory}/{name}", encoding="ascii") as file:
+        with contextlib.suppress(FileNotFoundError), \
+                open(f"{directory}/{name}", encoding="ascii") as file:
             found |= {int(inode, 16) for inode in re.findall(r"^tfd:.* ino:([0-9a-f]+)",
                                                              file.read(), re.MULTILINE)}
     return found
