@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """Waiting for a state. Tests never sleep for a guess of how long it takes."""
 
+import os
 import time
 
 INTERVAL = 0.01
+PATIENCE = float(os.environ.get("REALPEER_E2E_PATIENCE", "1"))
 
 
 def wait_for(condition, what, timeout=5.0):
@@ -12,6 +14,7 @@ def wait_for(condition, what, timeout=5.0):
     `what` completes the sentence "waited N s for ...". It may be a function,
     for a message that tells the state at the end.
     """
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     while True:
         value = condition()
