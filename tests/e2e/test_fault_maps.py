@@ -48,7 +48,7 @@ def test_forgotten_handshakes(env):
 
     The stack may look whether the peer is one of its own: it does with SYN
     cookies, which a plain client had it make here. Fails if TC's sequence numbers
-    are such cookies, without the random part in rp_make_isn(), and if the safety
+    are such cookies, with nothing added to them in rp_make_isn(), and if the safety
     net, rp_lookup(), lets the peer through to the server.
     """
     for cookies in (1, 2):
