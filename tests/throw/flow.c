@@ -16,6 +16,10 @@
 
 #define SERVER_PORT	1883
 #define KIND_TIMESTAMPS 8
+/* In sequence numbers; no sum of what mutate_segment.c adds leads back. */
+#define FAR_AWAY	0x51234567
+#define NO_END		INT32_MAX
+#define NEAR		(1 << 26) /* so far a window may reach */
 #define SAID_MAX	60000 /* bytes, so that no window is ever in the way */
 
 static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
@@ -91,11 +95,34 @@ static void show(const struct segment *s)
 	fputc('\n', stderr);
 }
 
+/*
+ * A FIN is a byte of the sequence, too: nothing was or will be said behind it,
+ * lest it depends on chance whether TCP takes the one or the other.
+ */
+static void keep_end(struct flow *flow, struct segment *s)
+{
+	int32_t at = s->seq - s->first + (s->flags & SYN ? 1 : 0);
+
+	if (at < -NEAR || at > NEAR)
+		return; /* nor is it taken for anything */
+	if (at + (int32_t)s->len > flow->end)
+		s->len = at < flow->end ? flow->end - at : 0;
+	if (at + (int32_t)s->len > flow->most)
+		flow->most = at + s->len;
+	if (!(s->flags & FIN))
+		return;
+	if (at + (int32_t)s->len < flow->most || s->more || flow->end != NO_END)
+		s->flags &= ~FIN;
+	else
+		flow->end = at + s->len;
+}
+
 static void send_segment(struct flows *flows, struct flow *flow,
 			 struct segment *s)
 {
 	if (one_in(&flow->dice, 3))
 		mutate_segment(s, &flow->dice);
+	keep_end(flow, s);
 	if (flow->stream.number == flows->shown)
 		show(s);
 	flows->counts.frames += segment_send(s, &flows->wire);
@@ -116,9 +143,11 @@ static void say_syn(struct flows *flows, struct flow *flow)
 		s.n_options += 8;
 	}
 	if (one_in(&flow->dice, 16)) { /* another connection on this tuple */
-		flow->isn += 1u << 31;
+		flow->isn += FAR_AWAY;
 		flow->open = false;
 		flow->said = 0;
+		flow->most = 0;
+		flow->end = NO_END;
 		s.seq = flow->isn;
 		s.first = flow->isn + 1;
 	}
@@ -198,6 +227,7 @@ static void prepare(const struct flows *flows, struct flow *flow,
 	memset(flow, 0, sizeof(*flow));
 	stream_make(&flow->stream, flows->seed, number);
 	flow->dice.state = ~flows->seed ^ (uint64_t)number << 32;
+	flow->end = NO_END;
 	flow->isn = dice_below(&flow->dice, UINT32_MAX);
 	flow->tsval = dice_below(&flow->dice, UINT32_MAX);
 	flow->ack = dice_below(&flow->dice, UINT32_MAX);

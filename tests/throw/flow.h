@@ -21,6 +21,8 @@ struct flow {
 	bool timestamps;
 	uint32_t tsval, tsecr;
 	uint32_t said;	    /* bytes of the stream, in order */
+	int32_t most;	    /* and with those out of order */
+	int32_t end;	    /* where a FIN stands, or NO_END */
 	unsigned int steps; /* that are left; 0: a new one takes the place */
 };
 

@@ -373,7 +373,7 @@ void mutate_segment(struct segment *segment, struct dice *dice)
 	 * can be taken for one of that.
 	 */
 	if (!syn && segment->flags & SYN)
-		segment->seq += 1u << 30;
+		segment->seq += 0x2a345678;
 	keep_payload_right(segment);
 	keep_offload_possible(segment);
 }

@@ -85,7 +85,7 @@ static void put_tcp(struct frame *frame, const struct segment *s)
 {
 	size_t start = frame->n, words = 5 + s->n_options / 4;
 	uint8_t *tcp = frame->bytes + start;
-	int32_t at = s->seq - s->first;
+	int64_t at = (int32_t)(s->seq - s->first);
 
 	put16(frame, s->source_port);
 	put16(frame, s->destination_port);
