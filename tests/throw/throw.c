@@ -97,7 +97,7 @@ static void report(const struct target *target)
 
 int main(int argc, char **argv)
 {
-	struct target *target;
+	static struct target *target; /* in use until exit() */
 	uint64_t segments;
 	int listening;
 
