@@ -163,6 +163,28 @@ def test_moved_away_and_back(env):
     equal(link.running.log_complaints(), [], "complaints in the log")
 
 
+@needs(INLINE, BPFTOOL)
+def test_attached_meanwhile(env):
+    """The SYN came before the program was there, so the safety net gave it to the
+    daemon, and the header after.
+
+    Fails without rp_mark_daemon(), lookup.bpf.c: a child that nobody judged.
+    """
+    server = inline.Server.start(env, ("::", 1883))
+    running = inline.daemon(env, "[::]:1883", trusted=TRUSTED)
+    with fault.paused(running):
+        env.server.run("ip", "link", "add", "later", "type", "veth", "peer", "name", "later",
+                       "netns", env.lb.name)
+        for namespace, address in ((env.server, HERE), (env.lb, THERE)):
+            namespace.run("ip", "address", "add", f"{address}/24", "dev", "later")
+            namespace.run("ip", "link", "set", "later", "up")
+        sock = env.lb.connect((HERE, 1883))
+    running.process.wait_log("msg=attached interface=later")
+    with sock:
+        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+        equal(server.wait(1).peer, (f"::ffff:{SOURCE[0]}", SOURCE[1]), "client")
+
+
 @needs(INLINE, BPFTOOL, TCX)
 def test_program_taken_away(env):
     """By whoever may: the safety net takes the connections, and the next news of
