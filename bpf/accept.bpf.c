@@ -23,6 +23,7 @@
 
 #include "handshake.h"
 #include "peek.h"
+#include "screen.h"
 
 static __always_inline int rp_refuse(struct __sk_buff *skb,
 				     struct rp_workspace *memory,
@@ -186,6 +187,29 @@ static __always_inline int rp_accept_past(struct __sk_buff *skb,
 		     : rp_pass_without(skb, memory, known, header->length);
 }
 
+/*
+ * Did a record find no room, and would it still find none? Only who comes at
+ * that very moment becomes a connection without one.
+ */
+static __always_inline int rp_is_full(const struct rp_scratch *input)
+{
+	struct rp_gates *open = rp_gates_now();
+	__u64 nobody = 0; /* no socket has this cookie */
+	__u32 zero = 0;
+	int full;
+
+	if (!open || !open->full)
+		return 0;
+	full = bpf_map_update_elem(&unrecorded, &nobody, &zero, BPF_ANY) ||
+	       bpf_map_update_elem(&connections, &nobody,
+				   &input->pending.record, BPF_ANY);
+	bpf_map_delete_elem(&connections, &nobody);
+	bpf_map_delete_elem(&unrecorded, &nobody);
+	if (!full)
+		open->full = 0;
+	return full;
+}
+
 static __always_inline int rp_on_first_data(struct __sk_buff *skb,
 					    struct rp_workspace *memory,
 					    struct rp_handshake *known,
@@ -194,6 +218,8 @@ static __always_inline int rp_on_first_data(struct __sk_buff *skb,
 {
 	struct rp_parser *parser = &input->parser;
 
+	if (rp_is_full(input))
+		return rp_refuse(skb, memory, RP_STAT_MAP_FULL);
 	switch (rp_parse_payload(skb, &memory->packet, listener, parser)) {
 	case RP_HEADER:
 		break;
@@ -220,46 +246,6 @@ static __always_inline int rp_is_late(const struct rp_workspace *memory,
 {
 	return memory->now - memory->handshake.since >=
 	       listener->header_timeout * 1000000ULL;
-}
-
-/* The stack sees a reset instead: its socket ends, and so does the peer. */
-static __always_inline int rp_abort(struct __sk_buff *skb,
-				    struct rp_workspace *memory,
-				    enum rp_stat reason)
-{
-	rp_count(memory->number, reason);
-	bpf_map_delete_elem(&handshakes, &memory->packet.tuple);
-	return rp_cut(skb, &memory->packet, 0, 1, &memory->reply)
-		       ? TC_ACT_SHOT
-		       : TC_ACT_UNSPEC;
-}
-
-/*
- * First data of an untrusted peer on a connection of the stack's. While it is
- * a prefix of a signature the peer has to send it again, and more with it,
- * until header_timeout: a plain client's "P" may well be all there is.
- */
-static __always_inline int rp_on_direct_data(struct __sk_buff *skb,
-					     struct rp_workspace *memory,
-					     struct rp_scratch *input,
-					     const struct rp_listener *listener)
-{
-	struct rp_parser *parser = &input->parser;
-
-	switch (rp_parse_payload(skb, &memory->packet, listener, parser)) {
-	case RP_NOT_HEADER:
-		break;
-	case RP_INCOMPLETE:
-		if (rp_has_signature(parser))
-			return rp_abort(skb, memory, RP_STAT_UNTRUSTED_HEADER);
-		if (!rp_is_late(memory, listener))
-			return TC_ACT_SHOT;
-		break;
-	default:
-		return rp_abort(skb, memory, RP_STAT_UNTRUSTED_HEADER);
-	}
-	bpf_map_delete_elem(&handshakes, &memory->packet.tuple);
-	return TC_ACT_UNSPEC;
 }
 
 /* A segment of a connection whose socket does not exist yet. */
@@ -345,16 +331,6 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 		return packet->payload_len
 			       ? rp_abort(skb, memory, RP_STAT_STRAY)
 			       : TC_ACT_UNSPEC;
-	if (stage == RP_STAGE_DIRECT) {
-		if (!packet->payload_len)
-			return TC_ACT_UNSPEC;
-		if (bpf_ntohl(packet->tcp.seq) ==
-		    memory->handshake.peer_isn + 1)
-			return rp_on_direct_data(skb, memory, input, listener);
-		/* Not before what comes first, lest it is taken for known. */
-		return rp_is_late(memory, listener) ? TC_ACT_UNSPEC
-						    : TC_ACT_SHOT;
-	}
 	return rp_on_early(skb, memory, known, input, listener);
 }
 
@@ -367,7 +343,7 @@ static __always_inline int rp_may_be_early(const struct tcphdr *tcp)
 	struct rp_gates *open = rp_gates_now();
 
 	return tcp->rst || rp_is_marked(bpf_ntohl(tcp->ack_seq) - 1) || !open ||
-	       open->watched != open->watched_gone;
+	       open->strays != open->strays_gone;
 }
 
 /*
@@ -385,18 +361,84 @@ static __always_inline int rp_is_port(struct __sk_buff *skb)
 	return !!(BPF_CORE_READ_BITFIELD(device, priv_flags) & ports);
 }
 
+/*
+ * A segment with data, or with urgent data to come. Before its first byte an
+ * untrusted peer sends plain ones, or none. A function of its own, for hardly
+ * any packet comes here.
+ */
+static __noinline int rp_screen(struct __sk_buff *skb,
+				const struct rp_packet *packet)
+{
+	__u32 seq = bpf_ntohl(packet->tcp.seq), end = seq + packet->payload_len;
+	struct rp_unspoken unspoken = {0};
+	struct rp_workspace *memory;
+	struct rp_listener *listener;
+	__u32 zero = 0;
+
+	if (!rp_is_unspoken(skb, packet, &unspoken) ||
+	    rp_is_judged(&packet->tuple, &unspoken))
+		return TC_ACT_UNSPEC;
+	memory = bpf_map_lookup_elem(&workspace, &zero);
+	if (!memory)
+		return TC_ACT_SHOT;
+	listener = rp_find_listener(&packet->tuple, &memory->number);
+	if (!listener || !rp_screens(listener) ||
+	    rp_is_trusted(memory->number, packet->tuple.peer))
+		return TC_ACT_UNSPEC;
+	/*
+	 * An urgent byte is not in the stream that the server reads. Of what
+	 * begins before the first byte TCP would take the rest.
+	 */
+	if (packet->hidden || packet->tcp.urg ||
+	    ((__s32)(seq - unspoken.seq) < 0 &&
+	     (__s32)(end - unspoken.seq) > 0))
+		return TC_ACT_SHOT;
+	/* Kept back with the first byte, so that it is sent again with it. */
+	if (seq != unspoken.seq)
+		return bpf_map_lookup_elem(&handshakes, &packet->tuple)
+			       ? TC_ACT_SHOT
+			       : TC_ACT_UNSPEC;
+	if (!rp_is_intact(skb, packet, &memory->summing))
+		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
+	memory->packet = *packet;
+	memory->now = bpf_ktime_get_boot_ns();
+	return rp_screen_first(skb, memory, listener, &unspoken);
+}
+
+static __always_inline int rp_is_screening(void)
+{
+	struct rp_settings *now = rp_settings_now();
+
+	return now && now->screens;
+}
+
+/* A segment of a connection that TC has nothing to do with any more, or yet. */
+static __always_inline int rp_on_other(struct __sk_buff *skb,
+				       const struct rp_packet *packet)
+{
+	struct rp_settings *now = rp_settings_now();
+
+	if (now && now->peeks)
+		rp_peek(skb, packet);
+	if (rp_is_screening() && (packet->payload_len || packet->tcp.urg))
+		return rp_screen(skb, packet);
+	return TC_ACT_UNSPEC;
+}
+
 SEC("tc")
 int rp_ingress_accept(struct __sk_buff *skb)
 {
 	struct rp_handshake *handshake = NULL;
 	struct rp_workspace *memory;
 	struct rp_listener *listener;
+	__u32 mac_len = rp_kernel_skb(skb)->mac_len, zero = 0;
 	struct rp_packet packet;
-	struct rp_settings *now;
-	__u32 zero = 0;
 
-	if (!rp_read_packet(skb, rp_kernel_skb(skb)->mac_len, &packet))
-		return TC_ACT_UNSPEC;
+	if (!rp_read_packet(skb, mac_len, &packet))
+		return rp_is_screening() &&
+				       rp_read_hidden(skb, mac_len, &packet)
+			       ? rp_screen(skb, &packet)
+			       : TC_ACT_UNSPEC;
 	if (packet.tcp.syn) {
 		memory = bpf_map_lookup_elem(&workspace, &zero);
 		if (!memory)
@@ -413,12 +455,8 @@ int rp_ingress_accept(struct __sk_buff *skb)
 	}
 	if (rp_may_be_early(&packet.tcp))
 		handshake = bpf_map_lookup_elem(&handshakes, &packet.tuple);
-	if (!handshake) {
-		now = rp_settings_now();
-		if (now && now->peeks)
-			rp_peek(skb, &packet);
-		return TC_ACT_UNSPEC;
-	}
+	if (!handshake || handshake->stage == RP_STAGE_DIRECT)
+		return rp_on_other(skb, &packet);
 	memory = bpf_map_lookup_elem(&workspace, &zero);
 	if (!memory)
 		return TC_ACT_UNSPEC;

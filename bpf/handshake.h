@@ -282,23 +282,12 @@ static __always_inline int rp_is_announced(const struct rp_tuple *tuple)
 	return record && record->kind == RP_PENDING_ANNOUNCED;
 }
 
-/* The stack's connections, with sequence numbers that are not ours. */
-static __always_inline void rp_open_watch(void)
-{
-	struct rp_gates *open = rp_gates_now();
-
-	if (open)
-		__sync_fetch_and_add(&open->watched, 1);
-}
-
 /* The stack gets this SYN; what comes next is remembered. */
 static __always_inline int rp_leave(struct rp_workspace *memory,
 				    enum rp_stage stage)
 {
 	struct rp_handshake *handshake = &memory->handshake;
 
-	if (stage == RP_STAGE_DIRECT)
-		rp_open_watch();
 	__builtin_memset(handshake, 0, sizeof(*handshake));
 	handshake->since = memory->now;
 	handshake->peer_isn = bpf_ntohl(memory->packet.tcp.seq);
@@ -309,32 +298,48 @@ static __always_inline int rp_leave(struct rp_workspace *memory,
 	return TC_ACT_UNSPEC;
 }
 
+/* Data in a SYN that TCP Fast Open would give to the server (RFC 7413). */
+static __always_inline int rp_has_early_header(
+	struct __sk_buff *skb, const struct rp_packet *packet,
+	const struct rp_listener *listener)
+{
+	struct rp_scratch *input;
+	__u32 zero = 0;
+
+	if (!packet->payload_len)
+		return 0;
+	input = bpf_map_lookup_elem(&scratch, &zero);
+	return packet->tcp.urg || !input ||
+	       rp_parse_payload(skb, packet, listener, &input->parser) !=
+		       RP_NOT_HEADER;
+}
+
 /*
- * A peer that is no trusted proxy. For an inline listener that takes it as
- * a plain client, its first bytes are still watched, for no header of its
- * making may reach the server. A relaying daemon does that itself.
+ * A peer that is no trusted proxy. For an inline listener that takes it as a
+ * plain client, its first bytes are looked at when they come: rp_screen(). A
+ * relaying daemon does that itself.
  */
 static __always_inline int rp_on_untrusted_syn(
 	struct __sk_buff *skb, struct rp_workspace *memory,
 	const struct rp_listener *listener)
 {
+	struct rp_packet *packet = &memory->packet;
 	struct bpf_sock *target;
-	enum rp_owner owner;
 
 	if (listener->untrusted == RP_UNTRUSTED_RESET) {
 		rp_count(memory->number, RP_STAT_UNTRUSTED);
-		return rp_send_reset(skb, &memory->packet, &memory->reply);
+		return rp_send_reset(skb, packet, &memory->reply);
 	}
 	if (listener->delivery == RP_DELIVERY_RELAY)
 		return TC_ACT_UNSPEC;
-	/* Another SYN on the way must not change what is watched for. */
-	owner = rp_find_owner(skb, memory, listener);
-	if (owner == RP_OWNER_NOBODY || owner == RP_OWNER_OTHER)
+	if (rp_has_early_header(skb, packet, listener)) {
+		rp_count(memory->number, RP_STAT_UNTRUSTED_HEADER);
+		return rp_send_reset(skb, packet, &memory->reply);
+	}
+	if (!listener->handler_port ||
+	    rp_find_owner(skb, memory, listener) != RP_OWNER_LISTENER)
 		return TC_ACT_UNSPEC;
-	rp_leave(memory, RP_STAGE_DIRECT);
-	if (!listener->handler_port || owner != RP_OWNER_LISTENER)
-		return TC_ACT_UNSPEC;
-	target = rp_find_target(skb, &memory->packet, listener);
+	target = rp_find_target(skb, packet, listener);
 	if (target) {
 		bpf_sk_assign(skb, target, 0);
 		bpf_sk_release(target);

@@ -54,6 +54,9 @@ struct bpf_tcp_req_attrs {
  */
 struct sock_common {
 	unsigned long skc_flags;
+	struct {
+		__s64 counter;
+	} skc_cookie; /* atomic64_t; 0 until somebody asked for it */
 } __attribute__((preserve_access_index));
 
 struct sock {
@@ -75,6 +78,12 @@ struct inet_connection_sock {
 
 struct tcp_sock {
 	struct inet_connection_sock inet_conn;
+	__u32 rcv_nxt;
+	__u64 bytes_received;
+} __attribute__((preserve_access_index));
+
+struct tcp_request_sock {
+	__u32 rcv_isn;
 } __attribute__((preserve_access_index));
 
 /*

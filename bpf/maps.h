@@ -41,6 +41,14 @@ struct {
 	__type(value, __u64);
 } orphans __weak SEC(".maps");
 
+/* Sockets whose record found no room: their client is nobody that we know. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u32);
+} unrecorded __weak SEC(".maps");
+
 /* Established on a peeked listener, first byte still to come. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -27,6 +27,7 @@ struct rp_packet {
 	__u32 transport;
 	__u32 payload;
 	__u32 payload_len;
+	__u32 hidden; /* 1: nothing but the tuple is known, see hidden.h */
 };
 
 /*
@@ -123,6 +124,7 @@ static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
 	packet->transport = mac_len + ip_len;
 	packet->payload = mac_len + tcp_end;
 	packet->payload_len = total > tcp_end ? total - tcp_end : 0;
+	packet->hidden = 0;
 	return 1;
 }
 

@@ -12,37 +12,76 @@
 
 #include "listeners.h"
 
+enum rp_known {
+	RP_KNOWN_NOT,	 /* not a connection of ours */
+	RP_KNOWN_CLIENT, /* the address is in struct rp_peer */
+	RP_KNOWN_NOBODY, /* its record found no room */
+};
+
 struct rp_peer {
 	__u32 ip[4]; /* network order */
 	__u16 port;  /* host order */
 };
 
 /*
+ * A connection that was over before accept(): this is accept(), which comes
+ * once, and getpeername() says nothing of a closed socket.
+ */
+static __always_inline void rp_forget_orphan(__u64 cookie, __u64 tlvs_key)
+{
+	if (tlvs_key)
+		bpf_map_delete_elem(&tlvs, &tlvs_key);
+	bpf_map_delete_elem(&connections, &cookie);
+	bpf_map_delete_elem(&orphans, &cookie);
+}
+
+static __always_inline enum rp_known rp_find_unrecorded(__u64 cookie)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	return open && open->unrecorded &&
+			       bpf_map_lookup_elem(&unrecorded, &cookie)
+		       ? RP_KNOWN_NOBODY
+		       : RP_KNOWN_NOT;
+}
+
+/*
  * Copies the client that getpeername() on this socket shall tell. The element
  * may be freed, and used again for another connection, while it is read:
  * looking it up once more tells.
  */
-static __always_inline int rp_find_client(struct bpf_sock_addr *ctx,
-					  struct rp_peer *ret)
+static __always_inline enum rp_known rp_find_client(struct bpf_sock_addr *ctx,
+						    struct rp_peer *ret)
 {
-	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u64 cookie = bpf_get_socket_cookie(ctx), tlvs_key;
 	struct rp_connection *record;
+	__u8 closed;
 
 	record = bpf_map_lookup_elem(&connections, &cookie);
-	if (!record || !record->shown)
-		return 0;
+	if (!record)
+		return rp_find_unrecorded(cookie);
+	if (!record->shown)
+		return RP_KNOWN_NOT;
 	__builtin_memcpy(ret->ip, record->client, sizeof(ret->ip));
 	ret->port = record->client_port;
-	return bpf_map_lookup_elem(&connections, &cookie) == record;
+	closed = record->closed;
+	tlvs_key = record->tlvs;
+	if (bpf_map_lookup_elem(&connections, &cookie) != record)
+		return RP_KNOWN_NOT;
+	if (closed)
+		rp_forget_orphan(cookie, tlvs_key);
+	return RP_KNOWN_CLIENT;
 }
 
 SEC("cgroup/getpeername4")
 int rp_getpeername4(struct bpf_sock_addr *ctx)
 {
-	struct rp_peer client;
+	struct rp_peer client = {0};
+	enum rp_known known = rp_find_client(ctx, &client);
 
 	/* An IPv6 client cannot be told through an AF_INET socket. */
-	if (!rp_find_client(ctx, &client) || !rp_is_v4((__u8 *)client.ip))
+	if (known == RP_KNOWN_NOT ||
+	    (known == RP_KNOWN_CLIENT && !rp_is_v4((__u8 *)client.ip)))
 		return 1;
 	ctx->user_ip4 = client.ip[3];
 	ctx->user_port = bpf_htons(client.port);
@@ -52,9 +91,9 @@ int rp_getpeername4(struct bpf_sock_addr *ctx)
 SEC("cgroup/getpeername6")
 int rp_getpeername6(struct bpf_sock_addr *ctx)
 {
-	struct rp_peer client;
+	struct rp_peer client = {0};
 
-	if (!rp_find_client(ctx, &client))
+	if (rp_find_client(ctx, &client) == RP_KNOWN_NOT)
 		return 1;
 	ctx->user_ip6[0] = client.ip[0];
 	ctx->user_ip6[1] = client.ip[1];

@@ -126,6 +126,24 @@ static __always_inline void rp_count_record(const struct rp_connection *record,
 		rp_count(record->listener, RP_STAT_LOCAL);
 }
 
+/*
+ * There is no room for the record. The server shall not take the proxy for its
+ * client: getpeername() tells an unspecified address then.
+ */
+static __always_inline void rp_bind_nobody(__u64 cookie,
+					   const struct rp_connection *record)
+{
+	struct rp_gates *open = rp_gates_now();
+	__u32 nobody = 0;
+
+	rp_count(record->listener, RP_STAT_MAP_FULL);
+	if (!open || !record->shown)
+		return;
+	open->full = 1;
+	if (!bpf_map_update_elem(&unrecorded, &cookie, &nobody, BPF_NOEXIST))
+		__sync_fetch_and_add(&open->unrecorded, 1);
+}
+
 /* The socket that a record waited for. */
 static __always_inline void rp_bind(struct bpf_sock_ops *ctx,
 				    const struct rp_connection *record)
@@ -133,7 +151,7 @@ static __always_inline void rp_bind(struct bpf_sock_ops *ctx,
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 
 	if (bpf_map_update_elem(&connections, &cookie, record, BPF_ANY))
-		rp_count(record->listener, RP_STAT_MAP_FULL);
+		rp_bind_nobody(cookie, record);
 	rp_watch_close(ctx);
 }
 
@@ -191,10 +209,10 @@ static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
 }
 
 /*
- * A child without a record, on a listener whose handshakes are TC's. Either
- * TC let an untrusted peer through as a plain client, or its SYN came before
- * the programs did: nothing has judged it then, so where a header is required
- * TC shall reset it at its first byte.
+ * A child without a record, on a listener whose handshakes are TC's: a plain
+ * client that need not be trusted, or one whose SYN came before the programs
+ * did. Nothing has judged that, so where a header is required TC shall reset
+ * it at its first byte.
  */
 static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
 					   const struct rp_handshake *known,
@@ -211,12 +229,12 @@ static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
 	}
 	if (listener->delivery != RP_DELIVERY_INLINE)
 		return;
-	if (known && known->stage == RP_STAGE_DIRECT) {
+	if (rp_screens(listener) && !rp_is_trusted(number, tuple->peer)) {
 		rp_count(number, RP_STAT_CONNECTIONS);
 		rp_count(number, RP_STAT_DIRECT);
 	} else if (listener->mode == RP_MODE_REQUIRED) {
 		if (open)
-			__sync_fetch_and_add(&open->watched, 1);
+			__sync_fetch_and_add(&open->strays, 1);
 		bpf_map_update_elem(&handshakes, tuple, &stray, BPF_ANY);
 	}
 }
@@ -271,16 +289,15 @@ static __always_inline int rp_is_queued(struct bpf_sock_ops *ctx)
 }
 
 /* The server may still accept it, and shall then see the real client. */
-static __always_inline int rp_keep_orphan(__u64 cookie,
-					  struct rp_connection *record)
+static __always_inline void rp_keep_orphan(__u64 cookie,
+					   struct rp_connection *record)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
+	struct rp_gates *open = rp_gates_now();
 
-	if (!record->shown ||
-	    bpf_map_update_elem(&orphans, &cookie, &now, BPF_ANY))
-		return 0;
 	record->closed = 1;
-	return 1;
+	if (bpf_map_update_elem(&orphans, &cookie, &now, BPF_ANY) && open)
+		__sync_fetch_and_add(&open->lost_orphans, 1);
 }
 
 static __always_inline void rp_drop(struct bpf_sock_ops *ctx, __u64 cookie,
@@ -288,11 +305,30 @@ static __always_inline void rp_drop(struct bpf_sock_ops *ctx, __u64 cookie,
 {
 	__u64 key = record->tlvs;
 
-	if (rp_is_queued(ctx) && rp_keep_orphan(cookie, record))
+	if (record->shown && rp_is_queued(ctx)) {
+		rp_keep_orphan(cookie, record);
 		return;
+	}
 	if (key)
 		bpf_map_delete_elem(&tlvs, &key);
 	bpf_map_delete_elem(&connections, &cookie);
+}
+
+static __always_inline void rp_drop_unrecorded(struct bpf_sock_ops *ctx,
+					       __u64 cookie)
+{
+	struct rp_gates *open = rp_gates_now();
+	__u64 now;
+
+	if (!open || !open->unrecorded ||
+	    !bpf_map_lookup_elem(&unrecorded, &cookie))
+		return;
+	now = bpf_ktime_get_boot_ns();
+	if (rp_is_queued(ctx) &&
+	    !bpf_map_update_elem(&orphans, &cookie, &now, BPF_ANY))
+		return;
+	if (!bpf_map_delete_elem(&unrecorded, &cookie))
+		__sync_fetch_and_sub(&open->unrecorded, 1);
 }
 
 /*
@@ -318,6 +354,8 @@ static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
 	record = bpf_map_lookup_elem(&connections, &cookie);
 	if (record)
 		rp_drop(ctx, cookie, record);
+	else
+		rp_drop_unrecorded(ctx, cookie);
 	rp_flip(&handler_side, &tuple);
 	bpf_map_delete_elem(&pending, &handler_side);
 }

@@ -17,6 +17,7 @@ declare -A UNTESTED=(
 	[datapath_attach]='needs all of the datapath: tests/bpf/test_datapath.c'
 	[datapath_maps]='likewise'
 	[datapath_probe]='likewise'
+	[datapath_settings]='likewise'
 	[datapath_table]='likewise'
 	[datapath_upkeep]='likewise, and tests/e2e/test_inline_header.py'
 	[handover]='needs the kernel to hand over: tests/e2e/test_inline_header.py'

@@ -7,6 +7,7 @@
  *   datapath_probe.c	what this kernel and our rights allow
  *   datapath_maps.c	configuration -> maps
  *   datapath_table.c	what a map shall hold
+ *   datapath_settings.c	sysctls and the like -> the map `settings`
  *   datapath_upkeep.c	what needs a clock
  *   datapath_attach.c	programs -> cgroup and interfaces, and their pins
  */
@@ -46,13 +47,17 @@ struct datapath {
 	int raw[2];		     /* for probes, IPv4 and IPv6, owned */
 	struct tables *tables;	     /* what the maps say, owned */
 	bool peeks;		     /* some listener has offload peek */
+	bool screens;		     /* TC looks at some plain clients */
 	bool prune_due;		     /* see datapath_prune() */
 	bool attach_due;	     /* the interfaces were not looked at */
 	bool sysctls_unread;	     /* and that was told */
 	uint64_t prune_at;	     /* ns of CLOCK_BOOTTIME, 0: unset */
+	uint64_t search_next;	     /* for lost orphans, 0: from the start */
+	uint64_t search_lost;	     /* gates->lost_orphans when it began */
+	uint64_t search_done;	     /* search_lost of the last that ended */
 	struct rp_tuple review_next; /* where upkeep goes on */
-	uint64_t review_watched;     /* gates->watched when it last began */
-	bool review_found;	     /* stage DIRECT or STRAY since then */
+	uint64_t review_strays;	     /* gates->strays when it last began */
+	bool review_found;	     /* stage STRAY since then */
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
 	struct attachment *attachments;	     /* array, owned */
 	size_t n_attachments;
@@ -89,6 +94,8 @@ void datapath_prune(struct datapath *datapath);
 
 /* Checks the ABI of existing pins, says which netns is ours. */
 int datapath_settle(struct datapath *datapath);
+
+/* datapath_settings.c */
 
 /* Tells the programs what the sysctls say now; cheap if nothing changed. */
 int datapath_refresh(struct datapath *datapath);

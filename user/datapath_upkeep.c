@@ -33,6 +33,15 @@ static uint64_t age(uint64_t since, uint64_t now)
 	return now > since ? now - since : 0;
 }
 
+static void forget_orphan(struct datapath *datapath, uint64_t cookie)
+{
+	datapath_forget(datapath, cookie, true);
+	if (bpf_map__delete_elem(datapath->skeleton->maps.unrecorded, &cookie,
+				 sizeof(cookie), 0) == 0)
+		__atomic_sub_fetch(&datapath->gates->unrecorded, 1,
+				   __ATOMIC_SEQ_CST);
+}
+
 static void drop_orphans(struct datapath *datapath, uint64_t now)
 {
 	struct bpf_map *orphans = datapath->skeleton->maps.orphans;
@@ -47,8 +56,54 @@ static void drop_orphans(struct datapath *datapath, uint64_t now)
 					 &since, sizeof(since), 0) ||
 		    age(since, now) < RP_ORPHAN_NS)
 			continue;
-		datapath_forget(datapath, cookie, true);
+		forget_orphan(datapath, cookie);
 		bpf_map__delete_elem(orphans, &cookie, sizeof(cookie), 0);
+	}
+}
+
+/* One whose socket is closed; false if `orphans` has no room even now. */
+static bool find_orphan(struct datapath *datapath, uint64_t cookie,
+			uint64_t now)
+{
+	struct bpf_map *orphans = datapath->skeleton->maps.orphans;
+	struct rp_connection record;
+	int error;
+
+	if (datapath_lookup(datapath, cookie, &record) || !record.closed)
+		return true;
+	error = bpf_map__update_elem(orphans, &cookie, sizeof(cookie), &now,
+				     sizeof(now), BPF_NOEXIST);
+	return !error || error == -EEXIST;
+}
+
+/*
+ * Looks through all records, some of them each turn, for those that `orphans`
+ * had no room for when their sockets closed.
+ */
+static void find_lost_orphans(struct datapath *datapath, uint64_t now)
+{
+	struct bpf_map *connections = datapath->skeleton->maps.connections;
+	uint64_t cookie, *next = &datapath->search_next;
+	uint64_t lost = __atomic_load_n(&datapath->gates->lost_orphans,
+					__ATOMIC_SEQ_CST);
+	int more;
+
+	if (lost == datapath->search_done)
+		return;
+	if (!*next)
+		datapath->search_lost = lost;
+	more = bpf_map__get_next_key(connections, *next ? next : NULL, next,
+				     sizeof(*next));
+	for (int i = 0; i < REVIEWS_MAX && more == 0; i++) {
+		cookie = *next;
+		if (!find_orphan(datapath, cookie, now))
+			return;
+		more = bpf_map__get_next_key(connections, &cookie, next,
+					     sizeof(*next));
+	}
+	if (more) {
+		datapath->search_done = datapath->search_lost;
+		*next = 0;
 	}
 }
 
@@ -200,19 +255,19 @@ static void on_overdue(struct datapath *datapath, const struct rp_tuple *tuple,
 }
 
 /*
- * Once none of the connections that TC watches are left it need not look for
- * them: `watched` was read before the first entry was.
+ * Once none of the strays are left TC need not look for them: `strays` was
+ * read before the first entry was.
  */
 static void review_ended(struct datapath *datapath)
 {
 	struct rp_gates *gates = datapath->gates;
 
 	if (!datapath->review_found)
-		__atomic_store_n(&gates->watched_gone, datapath->review_watched,
+		__atomic_store_n(&gates->strays_gone, datapath->review_strays,
 				 __ATOMIC_SEQ_CST);
 	datapath->review_found = false;
-	datapath->review_watched =
-		__atomic_load_n(&gates->watched, __ATOMIC_SEQ_CST);
+	datapath->review_strays =
+		__atomic_load_n(&gates->strays, __ATOMIC_SEQ_CST);
 	memset(&datapath->review_next, 0, sizeof(datapath->review_next));
 }
 
@@ -244,8 +299,7 @@ static void review_handshakes(struct datapath *datapath, uint64_t now)
 					 sizeof(handshake.listener), &listener,
 					 sizeof(listener), 0))
 			continue;
-		datapath->review_found |= handshake.stage == RP_STAGE_DIRECT ||
-					  handshake.stage == RP_STAGE_STRAY;
+		datapath->review_found |= handshake.stage == RP_STAGE_STRAY;
 		if (handshake.stage != RP_STAGE_SYN_RECEIVED ||
 		    age(handshake.since, now) <
 			    listener.header_timeout * 1000000ULL)
@@ -277,6 +331,7 @@ uint32_t datapath_upkeep(struct datapath *datapath)
 	if (!datapath)
 		return UINT32_MAX;
 	drop_orphans(datapath, now);
+	find_lost_orphans(datapath, now);
 	prune(datapath, now);
 	if (datapath->attach_due)
 		datapath_look_again(datapath);

@@ -174,6 +174,8 @@ static void give_connection(const void *key, const void *value,
 	(void)map;
 	memcpy(&cookie, key, sizeof(cookie));
 	memcpy(&record, value, sizeof(record));
+	if (!cookie || record.closed) /* a test for room; over already */
+		return;
 	has_tlvs = record.tlvs &&
 		   bpf_map_lookup_elem(call->tlvs, &record.tlvs, &tlvs) == 0;
 	call->each(cookie, &record, has_tlvs ? &tlvs : NULL, call->arg);

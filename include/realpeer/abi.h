@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define RP_ABI_VERSION 2
+#define RP_ABI_VERSION 3
 
 #define RP_NAME_LEN	   24 /* listener name, NUL included */
 #define RP_LISTENERS_MAX   4096
@@ -166,9 +166,9 @@ _Static_assert(sizeof(struct rp_connection) == 104, "ABI");
 
 /*
  * How long the record of a connection that ended before accept() returned it
- * stays, so that the server is still told who it was. See `orphans`.
+ * stays at most, so that the server is still told who it was. See `orphans`.
  */
-#define RP_ORPHAN_NS (5 * 1000000000ULL)
+#define RP_ORPHAN_NS (60 * 1000000000ULL)
 
 /* A TCP connection as this host sees it. One netns: the daemon's. */
 struct rp_tuple {
@@ -221,7 +221,7 @@ struct rp_claim {
 enum rp_stage {
 	RP_STAGE_SYN_RECEIVED = 0, /* SYN-ACK sent, header to come */
 	RP_STAGE_CLONED = 1,	   /* header read, the clone to come */
-	RP_STAGE_DIRECT = 2,	   /* untrusted: the stack's, but watched */
+	RP_STAGE_DIRECT = 2,	   /* untrusted, and began like a header */
 	RP_STAGE_STRAY = 3,	   /* a child that nobody judged */
 	RP_STAGE_JUDGED = 4,	   /* header read, the socket to come */
 	RP_STAGE_DAEMON = 5,	   /* left to the stack, for the daemon */
@@ -298,8 +298,11 @@ struct rp_trusted {
 struct rp_gates {
 	__u64 announced;    /* connections of the daemon's in `outgoing`, or
 			       `pending`; counted by the daemon */
-	__u64 watched;	    /* entries of stage DIRECT or STRAY ever made */
-	__u64 watched_gone; /* `watched` when the daemon last found none */
+	__u64 strays;	    /* entries of stage STRAY ever made */
+	__u64 strays_gone;  /* `strays` when the daemon last found none */
+	__u64 unrecorded;   /* entries of that map */
+	__u64 full;	    /* 1: the last record did not find room */
+	__u64 lost_orphans; /* records that found no room in `orphans` */
 };
 
 /* The one value of `settings`. */
@@ -312,7 +315,8 @@ struct rp_settings {
 	__u8 options;	 /* enum rp_tcp_option that are allowed */
 	__u8 syncookies; /* 0: the stack won't take our children */
 	__u8 peeks;	 /* 1: some listener has offload peek */
-	__u8 pad[4];
+	__u8 screens;	 /* 1: some inline one has untrusted = direct */
+	__u8 pad[3];
 };
 
 _Static_assert(sizeof(struct rp_settings) == 24, "ABI");

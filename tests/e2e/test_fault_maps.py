@@ -2,9 +2,11 @@
 """Maps that are full: the documented thing happens, and no byte of a header
 reaches a server for it."""
 
-from lib import header, inline, maps, stream
+import struct
+
+from lib import bpf, header, inline, maps, stream
 from lib.inline import INLINE, PAYLOAD
-from lib.poll import check, equal
+from lib.poll import check, equal, wait_for
 from lib.realpeer import listener
 from lib.requirement import BPF, BPFTOOL, Requirement, needs
 from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE
@@ -116,6 +118,102 @@ def test_full_connections(env):
     else:
         relays(env, handler)
     check(daemon.stat("any", "map_full") > 0, "it is not counted")
+
+
+@needs(INLINE, BPFTOOL, MEMORY)
+def test_full_connections_inline(env):
+    """The server is told nobody's address rather than the balancer's by the
+    connection that finds it full; those after it are refused until there is room.
+
+    Fails without rp_bind_nobody(), sockops.bpf.c, without rp_find_unrecorded(),
+    peername.bpf.c, and without rp_is_full(), accept.bpf.c, or its clearing of `full`.
+    """
+    for address, nobody in ((SERVER, "0.0.0.0"), ("::", "::")):
+        server = inline.Server.start(env, (address, 1883))
+        running = inline.daemon(env)
+        with maps.Map(running.map_path("connections")) as connections:
+            connections.fill()
+            with env.lb.connect(ADDRESS) as sock:
+                stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+                accepted = server.wait(1)
+                equal((accepted.from_accept, accepted.peer), ((nobody, 0),) * 2, "client")
+            for count in (2, 3):
+                stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+                running.wait_stat("echo", "map_full", count)
+            equal(len(server.accepted), 1, "connections of the server")
+            connections.clear()
+        relay_count = len(server.accepted) + 1
+        with env.lb.connect(ADDRESS) as sock:
+            stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+            shown = ("::ffff:" if address == "::" else "") + SOURCE[0]
+            equal(server.wait(relay_count).peer, (shown, SOURCE[1]), "client")
+        for name in ("connections", "unrecorded"):
+            inline.wait_map_empty(running, name)
+        equal(running.stop(), 0, "exit status")
+        server.destroy()
+
+
+def ended_in_the_queue(env, running, count=1):
+    """The socket that has such a connection still in its queue."""
+    listening = env.server.listen(ADDRESS)
+    env.at_end(listening.close)
+    sock = env.lb.connect(ADDRESS)
+    sock.sendall(HEADER + PAYLOAD)
+    running.wait_stat("echo", "connections", count)
+    stream.close_with_reset(sock)
+    wait_for(lambda: any(int(record["closed"]) for record in
+                         bpf.map_values(running.map_path("connections"))), "the end")
+    return listening
+
+
+
+@needs(INLINE, BPFTOOL)
+def test_ended_in_the_queue(env):
+    """accept() of a connection that is over tells its client, and nothing is left.
+
+    Fails without rp_keep_orphan(), sockops.bpf.c, and without rp_forget_orphan(),
+    peername.bpf.c.
+    """
+    running = inline.daemon(env)
+    listening = ended_in_the_queue(env, running)
+    equal((running.connections(), inline.map_size(running, "orphans")), ([], 1),
+          "connections listed, orphans")
+    accepted, peer = listening.accept()
+    accepted.close()
+    equal(peer, SOURCE, "client")
+    equal([inline.map_size(running, name) for name in ("connections", "orphans")], [0, 0],
+          "records, orphans")
+
+
+@needs(INLINE, BPFTOOL)
+def test_never_accepted(env):
+    """It is not waited for for ever. Fails without drop_orphans(), datapath_upkeep.c."""
+    running = inline.daemon(env)
+    with ended_in_the_queue(env, running):
+        entry, = bpf.bpftool("map", "dump", "pinned", running.map_path("orphans"))
+        with maps.Map(running.map_path("orphans")) as orphans:
+            orphans.put(struct.pack("=Q", entry["formatted"]["key"]), struct.pack("=Q", 1))
+        for name in ("connections", "orphans"):
+            inline.wait_map_empty(running, name)
+
+
+@needs(INLINE, BPFTOOL)
+def test_full_orphans(env):
+    """Its record stays all the same, and is found when there is room again.
+
+    Fails without find_lost_orphans(), datapath_upkeep.c; and without `closed` in
+    rp_keep_orphan() where `orphans` is full, sockops.bpf.c.
+    """
+    running = inline.daemon(env)
+    with maps.Map(running.map_path("orphans")) as orphans:
+        orphans.fill(b"\x7f")  # times to come: upkeep leaves them
+        with ended_in_the_queue(env, running) as listening:
+            accepted, peer = listening.accept()
+            accepted.close()
+            equal(peer, SOURCE, "client")
+        with ended_in_the_queue(env, running, 2):
+            orphans.clear()
+            wait_for(lambda: inline.map_size(running, "orphans") == 1, "it to be found")
 
 
 @needs(BPF, BPFTOOL)

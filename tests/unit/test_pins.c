@@ -106,7 +106,7 @@ static void connections(void **state)
 			sizeof(struct rp_tlvs), 2000);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
 		for (; have < sizes[i]; have++) {
-			uint64_t cookie = have;
+			uint64_t cookie = have + 1;
 			struct rp_connection record = {
 				.client_port = (uint16_t)(cookie * 7),
 				.tlvs = cookie % 3 == 1 ? cookie : 0,
@@ -128,8 +128,30 @@ static void connections(void **state)
 		assert_false(seen.wrong);
 		assert_int_equal(seen.n, sizes[i]);
 		for (size_t j = 0; j < sizes[i]; j++)
-			assert_int_equal(seen.cookies[j], 1);
+			assert_int_equal(seen.cookies[j + 1], 1);
 	}
+	close(fd);
+	close(tlvs);
+}
+
+/* What a program writes to see if there is room, and what is over already. */
+static void no_connections(void **state)
+{
+	struct rp_connection record = {0}, closed = {.closed = 1};
+	uint64_t nobody = 0, cookie = 7;
+	struct seen seen = {0};
+	int fd, tlvs;
+
+	need_bpf();
+	make_settings(state, RP_ABI_VERSION);
+	fd = make_map(state, BPF_MAP_TYPE_HASH, "connections", sizeof(uint64_t),
+		      sizeof(struct rp_connection), 10);
+	tlvs = make_map(state, BPF_MAP_TYPE_HASH, "tlvs", sizeof(uint64_t),
+			sizeof(struct rp_tlvs), 10);
+	assert_int_equal(bpf_map_update_elem(fd, &nobody, &record, BPF_ANY), 0);
+	assert_int_equal(bpf_map_update_elem(fd, &cookie, &closed, BPF_ANY), 0);
+	assert_int_equal(pins_connections(*state, see_connection, &seen), 0);
+	assert_int_equal(seen.n, 0);
 	close(fd);
 	close(tlvs);
 }
@@ -262,13 +284,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(connections),
-		TEST(listeners),
-		TEST(stats),
-		TEST(nothing_pinned),
-		TEST(found_by_environment),
-		TEST(other_abi),
-		TEST(other_layout),
+		TEST(connections),    TEST(no_connections),
+		TEST(listeners),      TEST(stats),
+		TEST(nothing_pinned), TEST(found_by_environment),
+		TEST(other_abi),      TEST(other_layout),
 		TEST(long_directory),
 	};
 

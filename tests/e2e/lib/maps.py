@@ -11,6 +11,7 @@ from . import bpf
 BPF_OBJ_GET_INFO_BY_FD = 15
 BPF_MAP_FREEZE = 22
 BPF_MAP_UPDATE_BATCH = 26
+BPF_MAP_DELETE_BATCH = 27
 BATCH = 16384
 
 
@@ -35,21 +36,36 @@ class Map:
     def __exit__(self, *_error):
         os.close(self.fd)
 
-    def _write(self, first, count, values):
+    def _batch(self, command, keys, values):
+        bpf._bpf(command, struct.pack(
+            "QQQQIIQQ", 0, 0, _address(keys), _address(values) if values else 0,
+            len(keys) // self.key_size, self.fd, 0, 0))
+
+    def _keys(self, first, count):
         tail = b"\xfe" * (self.key_size - 4)
-        keys = bytearray(b"".join(tail + struct.pack(">I", number)
+        return bytearray(b"".join(tail + struct.pack(">I", number)
                                   for number in range(first, first + count)))
-        bpf._bpf(BPF_MAP_UPDATE_BATCH, struct.pack(
-            "QQQQIIQQ", 0, 0, _address(keys), _address(values), count, self.fd, 0, 0))
+
+    def _write(self, first, count, values):
+        self._batch(BPF_MAP_UPDATE_BATCH, self._keys(first, count), values)
+
+    def put(self, key, value):
+        self._batch(BPF_MAP_UPDATE_BATCH, bytearray(key), bytearray(value))
 
     def freeze(self):
         """Programs may still write it, but no system call."""
         bpf._bpf(BPF_MAP_FREEZE, struct.pack("I", self.fd))
 
-    def fill(self):
-        """As many entries as it has room for; an LRU map forgets others for them,
-        those included that were used since they were written."""
-        values = bytearray(BATCH * self.value_size)
+    def clear(self):
+        """Takes out what fill() put in."""
+        for first in range(0, self.size, BATCH):
+            count = min(BATCH, self.size - first)
+            self._batch(BPF_MAP_DELETE_BATCH, self._keys(first, count), None)
+
+    def fill(self, byte=b"\0"):
+        """As many entries as it has room for, of such bytes; an LRU map forgets
+        others for them, those included that were used since they were written."""
+        values = bytearray(byte * (BATCH * self.value_size))
         for first in range(0, self.size, BATCH):
             count = min(BATCH, self.size - first)
             self._write(first, count, values)

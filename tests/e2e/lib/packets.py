@@ -90,11 +90,11 @@ def unpack_options(data):
     return options
 
 
-def tcp_header(ports, seq, ack, flags, window, options):
+def tcp_header(ports, seq, ack, flags, window, options, urgent=0):
     """With a checksum of 0."""
     words = 5 + len(options) // 4
     return struct.pack("!HHIIBBHHH", *ports, seq % MODULO, ack % MODULO, words << 4,
-                       flags, window, 0, 0) + options
+                       flags, window, 0, urgent) + options
 
 
 def ip_header(source, destination, length, options=b"", extension=b""):
@@ -183,13 +183,31 @@ class Wire:
 
 
 def pack_segment(addresses, ports, seq, ack, flags, window=65535, options=None, payload=b"",
-                 ip_options=b"", extension=b"", check=None):
+                 ip_options=b"", extension=b"", check=None, urgent=0):
     """A whole IP packet; `addresses` are packed, `check` a checksum to add."""
-    tcp = tcp_header(ports, seq, ack, flags, window, pack_options(options or {})) + payload
+    tcp = tcp_header(ports, seq, ack, flags, window, pack_options(options or {}),
+                     urgent) + payload
     total = 0xFFFF ^ internet_sum(pseudo_header(*addresses, len(tcp)) + tcp)
     total = (total + check) % 0xFFFF if check else total
     tcp = tcp[:16] + struct.pack("!H", total) + tcp[18:]
     return ip_header(*addresses, len(tcp), ip_options, extension) + tcp
+
+
+def fragments(packet, first, number):
+    """The packet in two IP fragments, the first with `first` bytes, a multiple of 8;
+    `number` is in both."""
+    if packet[0] >> 4 == 4:
+        head, body = packet[:20], packet[20:]
+        for at, data in ((0, body[:first]), (first, body[first:])):
+            part = head[:2] + struct.pack("!HHHBBH", 20 + len(data), number,
+                                          at // 8 | (0 if at else 0x2000), *head[8:10], 0)
+            part += head[12:]
+            yield part[:10] + struct.pack("!H", 0xFFFF ^ internet_sum(part)) + part[12:] + data
+    else:
+        head, body = packet[:40], packet[40:]
+        for at, data in ((0, body[:first]), (first, body[first:])):
+            yield (head[:4] + struct.pack("!HBB", 8 + len(data), socket.IPPROTO_FRAGMENT, head[7])
+                   + head[8:] + struct.pack("!BBHI", head[6], 0, at | (not at), number) + data)
 
 
 class Peer:
@@ -210,6 +228,7 @@ class Peer:
         self.syn_ack = None
         self.timestamps = timestamps
         self.tsval, self.tsecr = 1000, 0
+        self.n_fragmented = 0
 
     def _options(self):
         return {TIMESTAMPS: (self.tsval, self.tsecr)} if self.timestamps else {}
@@ -220,6 +239,14 @@ class Peer:
         self.wire.send_frame(pack_segment(
             self.addresses, self.ports, self.seq if seq is None else seq,
             self.ack if ack is None else ack, flags, options=options, payload=payload, **more))
+
+    def send_fragments(self, first, payload, flags):
+        """In two, the first with that many bytes of TCP."""
+        packet = pack_segment(self.addresses, self.ports, self.seq, self.ack, flags,
+                              options=self._options(), payload=payload)
+        self.n_fragmented += 1
+        for part in fragments(packet, first, self.n_fragmented):
+            self.wire.send_frame(part)
 
     def send_gso(self, payload, gso_size, flags=ACK | PSH):
         """One packet of many segments, as a device with TSO gets it."""

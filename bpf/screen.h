@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * screen.h - untrusted = direct on an inline listener: the first bytes of a
+ * plain client, which the stack and the server serve as if we weren't there.
+ * No header of its making may reach the server.
+ *
+ * Nothing is remembered of such clients, for a flood would make us forget it:
+ * the socket itself says whether its first byte is still to come.
+ */
+#ifndef REALPEER_SCREEN_H
+#define REALPEER_SCREEN_H
+
+#include "handshake.h"
+#include "hidden.h"
+
+/* A connection that has said nothing yet. */
+struct rp_unspoken {
+	__u32 seq;    /* of its first byte */
+	__u64 cookie; /* of its socket; 0: nobody asked for it yet */
+	__u32 state;  /* enum of BPF_TCP_ESTABLISHED, ... */
+};
+
+static __always_inline int rp_is_unspoken(struct __sk_buff *skb,
+					  const struct rp_packet *packet,
+					  struct rp_unspoken *ret)
+{
+	struct tcp_request_sock *request;
+	__u32 zero = 0, size, *bypass;
+	struct bpf_sock_tuple key = {0};
+	struct bpf_sock *socket;
+	struct tcp_sock *tcp;
+	int unspoken = 0;
+
+	/* Our own sk_lookup program must not answer this one. */
+	bypass = bpf_map_lookup_elem(&lookup_bypass, &zero);
+	if (!bypass)
+		return 0;
+	size = rp_lookup_key(&packet->tuple, packet->tuple.local_port, &key);
+	*bypass = 1;
+	socket = bpf_skc_lookup_tcp(skb, &key, size, BPF_F_CURRENT_NETNS, 0);
+	*bypass = 0;
+	if (!socket)
+		return 0;
+	ret->seq = bpf_ntohl(packet->tcp.seq);
+	ret->state = socket->state;
+	if (ret->state == BPF_TCP_LISTEN) {
+		unspoken = 1; /* with a SYN cookie it starts where this does */
+	} else if (ret->state == BPF_TCP_NEW_SYN_RECV) {
+		request = bpf_skc_to_tcp_request_sock(socket);
+		if (request) {
+			ret->seq = request->rcv_isn + 1;
+			unspoken = 1;
+		}
+	} else {
+		tcp = bpf_skc_to_tcp_sock(socket);
+		if (tcp && !tcp->bytes_received) {
+			ret->seq = tcp->rcv_nxt;
+			ret->cookie = tcp->inet_conn.icsk_inet.sk.__sk_common
+					      .skc_cookie.counter;
+			unspoken = 1;
+		}
+	}
+	bpf_sk_release(socket);
+	return unspoken;
+}
+
+static __always_inline int rp_has_socket(const struct rp_unspoken *unspoken)
+{
+	return unspoken->state != BPF_TCP_LISTEN &&
+	       unspoken->state != BPF_TCP_NEW_SYN_RECV;
+}
+
+/* Has TC, or the daemon on its way to the server, seen to this one? */
+static __always_inline int rp_is_judged(const struct rp_tuple *tuple,
+					const struct rp_unspoken *unspoken)
+{
+	__u64 cookie = unspoken->cookie;
+
+	if (!rp_has_socket(unspoken))
+		return rp_is_announced(tuple);
+	return cookie && (bpf_map_lookup_elem(&connections, &cookie) ||
+			  bpf_map_lookup_elem(&unrecorded, &cookie));
+}
+
+/* The stack sees a reset instead: its socket ends, and so does the peer. */
+static __always_inline int rp_abort(struct __sk_buff *skb,
+				    struct rp_workspace *memory,
+				    enum rp_stat reason)
+{
+	rp_count(memory->number, reason);
+	bpf_map_delete_elem(&handshakes, &memory->packet.tuple);
+	return rp_cut(skb, &memory->packet, 0, 1, &memory->reply)
+		       ? TC_ACT_SHOT
+		       : TC_ACT_UNSPEC;
+}
+
+static __always_inline int rp_refuse_header(struct __sk_buff *skb,
+					    struct rp_workspace *memory,
+					    const struct rp_unspoken *unspoken)
+{
+	if (rp_has_socket(unspoken))
+		return rp_abort(skb, memory, RP_STAT_UNTRUSTED_HEADER);
+	/* A listening socket has those as well whose connection was reset. */
+	if (unspoken->state != BPF_TCP_LISTEN)
+		rp_count(memory->number, RP_STAT_UNTRUSTED_HEADER);
+	return rp_send_reset(skb, &memory->packet, &memory->reply);
+}
+
+/* Has this been a mere prefix of a signature for header_timeout? */
+static __always_inline int rp_is_stuck(struct rp_workspace *memory,
+				       const struct rp_listener *listener)
+{
+	const struct rp_tuple *tuple = &memory->packet.tuple;
+	struct rp_handshake *handshake = &memory->handshake;
+	struct rp_handshake *known = bpf_map_lookup_elem(&handshakes, tuple);
+
+	if (known)
+		return memory->now - known->since >=
+		       listener->header_timeout * 1000000ULL;
+	__builtin_memset(handshake, 0, sizeof(*handshake));
+	handshake->since = memory->now;
+	handshake->listener = memory->number;
+	handshake->stage = RP_STAGE_DIRECT;
+	bpf_map_update_elem(&handshakes, tuple, handshake, BPF_ANY);
+	return 0;
+}
+
+/*
+ * While the first bytes are a prefix of a signature the peer has to send them
+ * again, and more with them, until header_timeout.
+ */
+static __always_inline int rp_screen_first(struct __sk_buff *skb,
+					   struct rp_workspace *memory,
+					   const struct rp_listener *listener,
+					   const struct rp_unspoken *unspoken)
+{
+	struct rp_scratch *input;
+	__u32 zero = 0;
+
+	input = bpf_map_lookup_elem(&scratch, &zero);
+	if (!input)
+		return TC_ACT_SHOT;
+	switch (rp_parse_payload(skb, &memory->packet, listener,
+				 &input->parser)) {
+	case RP_NOT_HEADER:
+		return TC_ACT_UNSPEC;
+	case RP_INCOMPLETE:
+		if (!rp_has_signature(&input->parser) &&
+		    !rp_is_stuck(memory, listener))
+			return TC_ACT_SHOT;
+		break;
+	default:
+		break;
+	}
+	return rp_refuse_header(skb, memory, unspoken);
+}
+
+#endif
