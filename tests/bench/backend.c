@@ -42,7 +42,14 @@ static const char usage[] =
 	"bytes_in, bytes_out, cpu_seconds.\n"
 	"\n"
 	"  -b, --backlog=N   of listen(), 4096 by default\n"
+	"  -r, --reuse-port  several of them share ADDRESS:PORT\n"
 	"  -h, --help        this text\n";
+
+struct options {
+	union endpoint address;
+	int backlog;
+	bool reuse_port;
+};
 
 enum state { STATE_COMMAND, STATE_ECHO, STATE_SINK, STATE_SEND, STATE_ENDED };
 
@@ -323,8 +330,9 @@ static void serve(int listening)
 	}
 }
 
-static int listen_on(const union endpoint *address, int backlog)
+static int listen_on(const struct options *options)
 {
+	const union endpoint *address = &options->address;
 	int one = 1, fd;
 
 	fd = socket(address->sa.sa_family,
@@ -332,8 +340,10 @@ static int listen_on(const union endpoint *address, int backlog)
 	if (fd < 0)
 		return -errno;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (options->reuse_port)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one));
 	if (bind(fd, &address->sa, endpoint_size(address)) ||
-	    listen(fd, backlog)) {
+	    listen(fd, options->backlog)) {
 		int error = -errno;
 
 		close(fd);
@@ -366,34 +376,49 @@ static bool prepare(int listening)
 	       epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event) == 0;
 }
 
-int main(int argc, char **argv)
+/* Exits after --help and, with status 2, when something is wrong. */
+static void parse(int argc, char **argv, struct options *ret)
 {
 	static const struct option long_options[] = {
 		{"backlog", required_argument, NULL, 'b'},
+		{"reuse-port", no_argument, NULL, 'r'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};
-	int option, listening, backlog = BACKLOG;
-	union endpoint address;
+	int option;
 
-	while ((option = getopt_long(argc, argv, "b:h", long_options, NULL)) !=
+	*ret = (struct options){.backlog = BACKLOG};
+	while ((option = getopt_long(argc, argv, "b:rh", long_options, NULL)) !=
 	       -1) {
-		if (option == 'h') {
+		switch (option) {
+		case 'b':
+			ret->backlog = atoi(optarg);
+			break;
+		case 'r':
+			ret->reuse_port = true;
+			break;
+		case 'h':
 			fputs(usage, stdout);
-			return EXIT_SUCCESS;
-		}
-		if (option != 'b') {
+			exit(EXIT_SUCCESS);
+		default:
 			fputs(usage, stderr);
-			return 2;
+			exit(2);
 		}
-		backlog = atoi(optarg);
 	}
-	if (optind + 1 != argc || endpoint_parse(argv[optind], &address)) {
+	if (optind + 1 != argc || endpoint_parse(argv[optind], &ret->address)) {
 		fputs(usage, stderr);
-		return 2;
+		exit(2);
 	}
+}
+
+int main(int argc, char **argv)
+{
+	struct options options;
+	int listening;
+
+	parse(argc, argv, &options);
 	catch_signals();
-	listening = listen_on(&address, backlog);
+	listening = listen_on(&options);
 	if (listening < 0 || !prepare(listening)) {
 		fprintf(stderr, "backend: %s: %s\n", argv[optind],
 			strerror(listening < 0 ? -listening : errno));

@@ -74,13 +74,14 @@ def _panel(drawing, metric, medians, x, y, width):
 
 def bars(result, systems):
     drawing = Drawing()
+    values = next(iter(result["values"].values()))
     metrics = {metric.key: metric for metric in METRICS}
     width = (WIDTH - 3 * MARGIN) / 2
     bottom = [MARGIN, MARGIN]
     for index, key in enumerate(PANELS):
         medians = {}
         for system in systems:
-            by_round = result["values"][system.name].get(key)
+            by_round = values[system.name].get(key)
             # a system without a proxy has no bar where it would be nothing
             if by_round and not (system.name == "direct" and not any(by_round.values())):
                 medians[system] = statistics.median(by_round.values())
@@ -94,8 +95,10 @@ def bars(result, systems):
     return drawing.finish(WIDTH, max(bottom) + MARGIN)
 
 
+HELD_CHART = "connections held"
 GROWTH_HEIGHT = 190
-LABEL_ROOM = 40
+LABEL_ROOM = 36
+LINE = 14
 
 
 class _Axes:
@@ -120,11 +123,11 @@ class _Axes:
             value = self.highest * part / 4
             self.drawing.line([(self.left, self.y(value)), (self.right, self.y(value))], PALE)
             self.drawing.text(self.left - 4, self.y(value) + 4, f"{value:.0f}", 10, "end")
-        free = self.left - LABEL_ROOM
-        for point in points:
-            if self.x(point) - free >= LABEL_ROOM:
-                free = self.x(point)
-                self.drawing.text(free, self.bottom + 14, f"{point:,}", 10, "middle")
+        last = math.inf
+        for point in reversed(points):
+            if last - self.x(point) >= LABEL_ROOM:
+                last = self.x(point)
+                self.drawing.text(last, self.bottom + LINE, f"{point:,}", 10, "middle")
 
 
 def _lines(drawing, title, lines, x, y, width):
@@ -148,6 +151,20 @@ def _lines(drawing, title, lines, x, y, width):
                 drawing.dot(*dot, _colour(name))
 
 
+def growth_note(result, systems):
+    """Lines: what is held at most, and by whom, where descriptors end before."""
+    lines = result["growth"].get(HELD_CHART, {})
+    most = max((max(line) for line in lines.values()), default=0)
+    ended = {system.title: max(lines[system.name]) for system in systems
+             if system.name in lines and max(lines[system.name]) < most}
+    note = [f"Up to {most:,} connections are held while others are measured."]
+    if ended:
+        held = "; ".join(f"{title} at {count:,}" for title, count in ended.items())
+        note.append(f"A proxy is one process, which may have {result['descriptors']:,} "
+                    f"descriptors here and needs two for each, so these end before: {held}.")
+    return note
+
+
 def growth(result, systems):
     """CPU of a connection: all of it, and (dashed) the proxy's."""
     drawing = Drawing()
@@ -163,4 +180,8 @@ def growth(result, systems):
     width = (WIDTH - 2 * MARGIN) / len(charts)
     for index, (title, lines) in enumerate(charts.items()):
         _lines(drawing, f"against {title}", lines, MARGIN + index * width, 54, width)
-    return drawing.finish(WIDTH, 54 + GROWTH_HEIGHT + 30)
+    bottom = 54 + GROWTH_HEIGHT + 24
+    for line in growth_note(result, systems):
+        bottom += LINE
+        drawing.text(MARGIN, bottom, line, 10)
+    return drawing.finish(WIDTH, bottom + LINE)

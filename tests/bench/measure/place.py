@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Where one system is measured: a network namespace of its own with nothing
-but loopback, new for each time, and the processes in it, each on its core."""
+"""Where one system is measured: a path between load and server, new for each
+time, and the processes at its ends, each on its core."""
 
 import json
 import os
@@ -9,10 +9,8 @@ import subprocess
 import tempfile
 
 from lib import realpeer
-from lib.netns import Namespace
 from lib.poll import wait_for
 from lib.process import Processes
-from lib.topology import sweep_namespaces
 
 BACKEND_PORT = 9000
 PROXY_PORT = 8000
@@ -39,13 +37,14 @@ class Place:
 
     _count = 0
 
-    def __init__(self, cores, build):
+    def __init__(self, cores, build, path, backends=1):
         Place._count += 1
         self.prefix = f"rpbench-{os.getpid()}-{Place._count}"
         self.cores = cores
         self.build = build
-        self.namespace = Namespace(self.prefix)
-        self.backend = None
+        self.path = path(self.prefix)
+        self._backends = backends
+        self.backends = []  # they share a port
         self.proxy = None  # the process of the system, if it has one
 
     def __enter__(self):
@@ -53,14 +52,14 @@ class Place:
         self.directory = self._directory.name
         self.processes = Processes(self.directory)
         try:
-            subprocess.run(["ip", "netns", "add", self.prefix], check=True, timeout=30)
-            self.namespace.run("ip", "link", "set", "lo", "up")
-            for name, value in SYSCTLS.items():
-                self.namespace.sysctl(name, value)
-            self.backend = self.start("backend", self.cores.load, [
-                self.tool("backend"), f"127.0.0.1:{BACKEND_PORT}"])
-            self.wait_listening(self.backend, BACKEND_PORT)
+            self.path.create()
+            for namespace in {self.path.load, self.path.server}:
+                for name, value in SYSCTLS.items():
+                    namespace.sysctl(name, value)
+            for number in range(self._backends):
+                self._start_backend(number)
         except BaseException:
+            self.processes.dump()
             self._destroy()
             raise
         return self
@@ -72,7 +71,7 @@ class Place:
 
     def _destroy(self):
         self.processes.destroy()
-        sweep_namespaces([self.prefix])
+        self.path.destroy()
         for path in realpeer.pins_left(self.prefix):
             realpeer.remove_pins(path)
         self._directory.cleanup()
@@ -80,12 +79,17 @@ class Place:
     def tool(self, name):
         return os.path.join(self.build, "tests", "bench", name)
 
-    def _pinned(self, core, argv):
-        return self.namespace.command("taskset", "-c", str(core), *argv)
-
     def start(self, name, core, argv, variables=None):
-        return self.processes.start(name, self._pinned(core, argv),
-                                    dict(os.environ, **(variables or {})))
+        """A process of the server's host."""
+        argv = self.path.server_command(["taskset", "-c", str(core), *argv])
+        return self.processes.start(name, argv, dict(os.environ, **(variables or {})))
+
+    def _start_backend(self, number):
+        backend = self.start(f"backend{number}", self.cores.load, [
+            self.tool("backend"), *(["--reuse-port"] if self._backends > 1 else []),
+            f"{self.path.server_address}:{BACKEND_PORT}"])
+        self.backends.append(backend)
+        self.wait_listening(backend, BACKEND_PORT, number + 1)
 
     def write(self, name, text):
         path = os.path.join(self.directory, name)
@@ -93,7 +97,7 @@ class Place:
             file.write(text)
         return path
 
-    def wait_listening(self, process, port):
+    def wait_listening(self, process, port, sockets=1):
         end = f":{port:04X}"
 
         def listening():
@@ -104,7 +108,7 @@ class Place:
                     rows = [line.split() for line in list(file)[1:]]
             except (FileNotFoundError, ProcessLookupError):
                 return False
-            return any(row[1].endswith(end) and row[3] == "0A" for row in rows)
+            return sum(row[1].endswith(end) and row[3] == "0A" for row in rows) >= sockets
         wait_for(listening, f"{process.name} to listen on port {port}", 15)
 
     def start_realpeerd(self, config):
@@ -131,7 +135,8 @@ class Place:
         return process
 
     def _load_argv(self, arguments):
-        return self._pinned(self.cores.load, [self.tool("load"), *map(str, arguments)])
+        return self.path.load.command("taskset", "-c", str(self.cores.load), self.tool("load"),
+                                      *map(str, arguments))
 
     def load(self, *arguments, timeout=120):
         """Runs the load generator and returns what it says."""
@@ -148,7 +153,8 @@ class Place:
             ["setpriv", "--pdeathsig", "KILL", *self._load_argv(arguments)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def stop_backend(self):
-        """Ends it and returns what it has counted."""
-        self.backend.stop()
-        return json.loads(self.backend.log())
+    def stop_backends(self):
+        """Ends them and returns what each has counted."""
+        for backend in self.backends:
+            backend.stop()
+        return [json.loads(backend.log()) for backend in self.backends]

@@ -76,11 +76,12 @@ def _cell(metric, by_round):
     return f"{text} ±{_spread(values):.0f} %" if any(values) else text
 
 
-def _table(result, systems):
+def _table(values, systems):
+    systems = [system for system in systems if system.name in values]
     lines = ["| | " + " | ".join(system.title for system in systems) + " |",
              "|---|" + "---:|" * len(systems)]
     for metric in METRICS:
-        cells = [_cell(metric, result["values"][system.name].get(metric.key))
+        cells = [_cell(metric, values[system.name].get(metric.key))
                  for system in systems]
         title = f"{metric.title}, {metric.unit}" if metric.unit else metric.title
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
@@ -97,10 +98,10 @@ def ratio(values, target):
     return statistics.median(pairs) if pairs else None
 
 
-def _targets(result):
+def _targets(values):
     lines = ["| target | limit | measured | |", "|---|---:|---:|---|"]
     for target in TARGETS:
-        have = ratio(result["values"], target)
+        have = ratio(values, target)
         if have is None:
             continue
         good = have >= target.limit if target.least else have <= target.limit
@@ -116,7 +117,7 @@ def _noise(result):
     text = (f"Noise of the machine: while nothing was measured, others used "
             f"{statistics.median(busy):.0f} % of its CPUs (at most {max(busy):.0f} %), "
             f"{statistics.median(steal):.1f} % were stolen")
-    direct = result["values"].get("direct", {}).get("v2_total", {})
+    direct = next(iter(result["values"].values())).get("direct", {}).get("v2_total", {})
     if len(direct) > 1:
         text += (f"; the CPU of a direct connection, which should be the same in every "
                  f"round, spread by ±{_spread(list(direct.values())):.0f} %")
@@ -139,11 +140,15 @@ def _markdown(result, systems):
         "is in it. The relays show the client (`client_address = getpeername`) but for "
         f"\"none\", which is what HAProxy and NGINX do here. Took {result['minutes']:.0f} "
         "minutes.", "",
-        _noise(result), "", *_table(result, systems), "", "## Targets", "",
-        "Medians of the rounds' ratios.", "", *_targets(result), "",
-        "![Systems side by side](bench.svg)", ""]
+        _noise(result), ""]
+    for path, values in result["values"].items():
+        lines += [f"## Over {path}", "", result["paths"].get(path, ""), "", *_table(values, systems), "",
+                  f"### Targets, over {path}", "", "Medians of the rounds' ratios.", "",
+                  *_targets(values), ""]
+    lines += ["## Charts", "", f"Over {next(iter(result['values']))}.", "",
+              "![Systems side by side](bench.svg)", ""]
     if result["growth"]:
-        lines += ["![How cost grows](growth.svg)", ""]
+        lines += [" ".join(chart.growth_note(result, systems)), "", "![How cost grows](growth.svg)", ""]
     for failure in result["failures"]:
         lines += [f"FAILED: {failure.splitlines()[0]}", ""]
     return "\n".join(lines)

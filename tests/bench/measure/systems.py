@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 """The systems that are compared: how each is configured and started. One
-worker each, defaults elsewhere, and the same duty: headers from 127.0.0.0/24
-only."""
+worker each, defaults elsewhere, and the same duty: headers from the path's
+trusted addresses only."""
 
 import os
 import resource
@@ -9,7 +9,6 @@ import shutil
 
 from .place import BACKEND_PORT, MANY_PORTS, PROXY_PORT
 
-TRUSTED = "127.0.0.0/24"
 NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
 
 
@@ -39,8 +38,8 @@ class System:
         """Returns its process, ready to serve; None if it needs none."""
         raise NotImplementedError
 
-    def target(self):
-        return f"127.0.0.1:{self.port}"
+    def target(self, place):
+        return f"{place.path.server_address}:{self.port}"
 
     def header_arguments(self, kind="v2"):
         return ["-H", kind if self.header else "none"]
@@ -79,21 +78,22 @@ class Realpeer(System):
         return Realpeer(self.name, self.title, self.delivery, self.offload,
                         self.client_address, listeners, prefixes)
 
-    def _section(self, name, port):
-        lines = [f"[listener {name}]", f"listen = 127.0.0.1:{port}",
+    def _section(self, name, address, port):
+        lines = [f"[listener {name}]", f"listen = {address}:{port}",
                  f"delivery = {self.delivery}", f"offload = {self.offload}"]
         if self.delivery == "relay":
-            lines += [f"handler = 127.0.0.1:{BACKEND_PORT}",
+            lines += [f"handler = {address}:{BACKEND_PORT}",
                       f"client_address = {self.client_address}"]
         return lines
 
     def start(self, place):
-        others = [f"10.{n // 256}.{n % 256}.0/24" for n in range(self.prefixes - 1)]
+        address = place.path.server_address
+        others = [f"100.{n // 256}.{n % 256}.0/24" for n in range(self.prefixes - 1)]
         lines = ["[global]", "proxy_protocol = required",
-                 f"trusted = {', '.join(others + [TRUSTED])}"]
+                 f"trusted = {', '.join(others + [place.path.trusted])}"]
         for n in range(self.listeners - 1):
-            lines += self._section(f"other{n}", MANY_PORTS[0] + n)
-        lines += self._section("bench", self.port)
+            lines += self._section(f"other{n}", address, MANY_PORTS[0] + n)
+        lines += self._section("bench", address, self.port)
         return place.start_realpeerd("\n".join(lines) + "\n")
 
 
@@ -118,9 +118,9 @@ defaults
     timeout server 60s
 {self.options}
 listen bench
-    bind 127.0.0.1:{PROXY_PORT} accept-proxy backlog 4096
-    tcp-request connection reject if !{{ src {TRUSTED} }}
-    server backend 127.0.0.1:{BACKEND_PORT}
+    bind {place.path.server_address}:{PROXY_PORT} accept-proxy backlog 4096
+    tcp-request connection reject if !{{ src {place.path.trusted} }}
+    server backend {place.path.server_address}:{BACKEND_PORT}
 """)
         process = place.start(self.name, place.cores.proxy, ["haproxy", "-db", "-f", path])
         place.wait_listening(process, PROXY_PORT)
@@ -144,10 +144,10 @@ error_log stderr crit;
 events {{ worker_connections {2 * most_connections()}; }}
 stream {{
     server {{
-        listen 127.0.0.1:{PROXY_PORT} proxy_protocol backlog=4096;
-        allow {TRUSTED};
+        listen {place.path.server_address}:{PROXY_PORT} proxy_protocol backlog=4096;
+        allow {place.path.trusted};
         deny all;
-        proxy_pass 127.0.0.1:{BACKEND_PORT};
+        proxy_pass {place.path.server_address}:{BACKEND_PORT};
         proxy_half_close on;
     }}
 }}

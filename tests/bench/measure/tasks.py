@@ -2,13 +2,12 @@
 """The measurements: each takes a place where a system runs and returns
 {metric: value}. What a metric means and how it is written is in METRICS."""
 
+import math
 import resource
 import time
 
 from . import usage
 
-UNTRUSTED_SOURCE = "127.0.9.0/24"
-HELD_SOURCE = "127.0.0.2"
 GOOD_RATE = 250  # connections/s of the good client during a flood
 
 
@@ -81,17 +80,32 @@ class Sizes:
 
 BULK = 4
 DESCRIPTORS_SPARE = 500
+EVENLY = 0.9  # of its descriptors, as processes that share a port get no equal parts
 
 
-def most_held(system, wanted):
-    """As many connections as a process that has so many descriptors can hold."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    each = 2 if system.proxies else 1
-    return min(wanted, (limit - DESCRIPTORS_SPARE) // each)
+def descriptor_limit():
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _descriptors():
+    return descriptor_limit() - DESCRIPTORS_SPARE
+
+
+def processes_for(connections):
+    """How many it takes at one end of so many connections."""
+    return math.ceil(connections / (EVENLY * _descriptors()))
+
+
+def most_held(system, wanted, backends=1):
+    """As many connections as there are descriptors for: a proxy is one process
+    and needs two for each."""
+    if system.proxies:
+        return min(wanted, _descriptors() // 2)
+    return min(wanted, int(_descriptors() * (EVENLY if backends > 1 else 1)) * backends)
 
 
 def connections(place, system, sizes):
-    target = system.target()
+    target = system.target(place)
     with usage.Meter(place) as meter:
         load = place.load("connect", "-c", sizes.connections, *system.header_arguments(), target)
     units = sizes.connections / 10000
@@ -108,14 +122,14 @@ def connections(place, system, sizes):
 
 def one_at_a_time(place, system, sizes):
     load = place.load("connect", "-f", 1, "-c", sizes.one, *system.header_arguments(),
-                      system.target())
+                      system.target(place))
     return _latencies("one", load, "p999")
 
 
 def requests(place, system, sizes):
     with usage.Meter(place) as meter:
         load = place.load("request", "-r", sizes.requests, *system.header_arguments(),
-                          system.target())
+                          system.target(place))
     found = _latencies("request", load)
     found.update(request_rate=load["per_second"], request_proxy=meter.proxy / sizes.requests,
                  request_total=meter.total(load) / sizes.requests)
@@ -128,7 +142,7 @@ def bulk(place, system, sizes):
     for way in ("up", "down"):
         with usage.Meter(place) as meter:
             load = place.load(way, "-c", BULK, "-B", sizes.bytes, *system.header_arguments(),
-                              system.target())
+                              system.target(place))
         found[f"{way}_rate"] = load["bytes"] / load["seconds"]
         found[f"{way}_proxy"] = meter.proxy / gigabytes
         found[f"{way}_total"] = meter.total(load) / gigabytes
@@ -139,22 +153,27 @@ class Held:
     """`count` idle connections; `with Held(...)` they are there."""
 
     def __init__(self, place, system, count):
-        self.count = count
-        self.load = place.load_beside("idle", "-c", count, "--timeout", 30, "--source",
-                                      HELD_SOURCE, *system.header_arguments(), system.target())
+        self.loads = []
+        processes = processes_for(count)
+        for number in range(processes):
+            part = count * (number + 1) // processes - count * number // processes
+            self.loads.append((part, place.load_beside(
+                "idle", "-c", part, "--timeout", 30, "--source", place.path.held_source(number),
+                *system.header_arguments(), system.target(place))))
 
     def __enter__(self):
-        line = self.load.stdout.readline()
-        if line != f'{{"ready":{self.count}}}\n':
-            self.load.wait(timeout=60)
-            raise AssertionError(f"{self.count} idle connections: {line}"
-                                 f"{self.load.stdout.read()}")
+        for part, load in self.loads:
+            line = load.stdout.readline()
+            if line != f'{{"ready":{part}}}\n':
+                load.wait(timeout=60)
+                raise AssertionError(f"{part} idle connections: {line}{load.stdout.read()}")
         return self
 
     def __exit__(self, kind, *_):
-        said, _ = self.load.communicate(timeout=120)
-        if kind is None and self.load.returncode:
-            raise AssertionError(f"idle connections: {said}")
+        for _, load in self.loads:
+            said, _ = load.communicate(timeout=120)
+            if kind is None and load.returncode:
+                raise AssertionError(f"idle connections: {said}")
 
 
 def idle(place, system, sizes):
@@ -174,7 +193,7 @@ def idle(place, system, sizes):
 RUBBISH = {
     "payload": ["--rubbish", "payload"],
     "broken": ["--rubbish", "broken"],
-    "untrusted": ["--rubbish", "header", "--source", UNTRUSTED_SOURCE],
+    "untrusted": ["--rubbish", "header"],
 }
 
 
@@ -184,8 +203,10 @@ def refusing(place, system, sizes):
     found = {"refuse_wakeups": 0}
     units = sizes.rubbish / 100000
     for kind, arguments in RUBBISH.items():
+        if kind == "untrusted":
+            arguments = [*arguments, "--source", place.path.untrusted]
         with usage.Meter(place) as meter:
-            load = place.load("refuse", *arguments, "-c", sizes.rubbish, system.target())
+            load = place.load("refuse", *arguments, "-c", sizes.rubbish, system.target(place))
         if load["refused"] != sizes.rubbish:
             raise AssertionError(f"{system.name} did not refuse all {kind}: {load}")
         found[f"{kind}_proxy"] = meter.proxy / units
@@ -198,10 +219,10 @@ def refusing(place, system, sizes):
 
 def _flooded(place, system, sizes):
     """A good client while another sends nothing but rubbish."""
-    flood = place.load_beside("refuse", *RUBBISH["payload"], "-c", 1 << 24, system.target())
+    flood = place.load_beside("refuse", *RUBBISH["payload"], "-c", 1 << 24, system.target(place))
     try:
         load = place.load("connect", "-c", sizes.rubbish // 40, "--rate", GOOD_RATE,
-                          *system.header_arguments(), system.target())
+                          *system.header_arguments(), system.target(place))
     finally:
         flood.kill()
         flood.communicate()
@@ -218,7 +239,7 @@ def warm_up(place, system):
     server saw the right clients, which nobody measured need do."""
     for kind in ("v2", "v2-crc32c", "v1"):
         place.load("connect", "-c", 300, *system.header_arguments(kind),
-                   *system.check_arguments(), system.target())
+                   *system.check_arguments(), system.target(place))
 
 
 def all_of(place, system, sizes):
@@ -227,10 +248,14 @@ def all_of(place, system, sizes):
     warm_up(place, system)
     for task in (connections, one_at_a_time, requests, bulk, idle, refusing):
         found.update(task(place, system, sizes))
-    said = place.stop_backend()
-    if said["unexpected"]:
-        raise AssertionError(f"{system.name}: the server got what was not meant for it: {said}")
+    _check_backends(place)
     return found
+
+
+def _check_backends(place):
+    for said in place.stop_backends():
+        if said["unexpected"]:
+            raise AssertionError(f"the server got what was not meant for it: {said}")
 
 
 def growth(place, system, held, count):
@@ -240,5 +265,6 @@ def growth(place, system, held, count):
     with Held(place, system, held):
         with usage.Meter(place) as meter:
             load = place.load("connect", "-c", count, *system.header_arguments(),
-                              system.target())
+                              system.target(place))
+    _check_backends(place)
     return {"total": meter.total(load) / count, "proxy": meter.proxy / count}

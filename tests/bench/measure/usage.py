@@ -58,15 +58,15 @@ SETTLE_MAX = 10.0
 
 
 class Meter:
-    """CPU between `with` and its end: of the system measured, of the backend,
-    of softirq threads; and of the whole machine, whoever it was. What was to be
+    """CPU between `with` and its end: of the system measured, of the
+    backends, of softirq threads; and of the whole machine, whoever it was. What was to be
     done before is done before, and what load leaves to be done is counted."""
 
     def __init__(self, place):
         self.place = place
 
     def _settle(self):
-        pids = [p.pid for p in (self.place.proxy, self.place.backend) if p]
+        pids = [p.pid for p in (self.place.proxy, *self.place.backends) if p]
         deadline = time.monotonic() + SETTLE_MAX
         last = None
         while time.monotonic() < deadline:
@@ -80,12 +80,12 @@ class Meter:
     def _read(self):
         self._settle()
         proxy = self.place.proxy
-        backend = self.place.backend.pid
+        backends = [backend.pid for backend in self.place.backends]
         self.now = time.monotonic()
         self.machine_now = _machine()
-        return [cpu_of(proxy.pid) if proxy else 0.0, cpu_of(backend),
+        return [cpu_of(proxy.pid) if proxy else 0.0, sum(map(cpu_of, backends)),
                 sum(cpu_of(pid) for pid in KSOFTIRQD),
-                wakeups_of(proxy.pid) if proxy else 0, wakeups_of(backend)]
+                wakeups_of(proxy.pid) if proxy else 0, sum(map(wakeups_of, backends))]
 
     def __enter__(self):
         self._before = self._read()
