@@ -229,7 +229,9 @@ vm-tables: VM_STEPS := -u verifier capabilities
 soak: all $(BENCH)
 	$(Q)O=$(abspath $(O)) tests/soak/run
 
-bench: all $(BENCH)
+bench:
+	$(Q)scripts/install-deps.sh build bench
+	$(Q)$(MAKE) --no-print-directory all $(BENCH)
 	$(Q)O=$(abspath $(O)) tests/bench/run
 
 # $(call install,MODE,FILE,DIRECTORY)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 #
 # install-deps.sh [GROUP...] - installs what is missing, on Debian 12 or later,
-# as root. Groups: build, demo, test, fuzz, vm; the first three without argument.
+# as root. Groups: build, demo, test, fuzz, vm, bench; the first three without argument.
 # Quiet when nothing is missing. Starts no service.
 set -euo pipefail
 
@@ -26,12 +26,16 @@ packages_of() {
 	fuzz)
 		echo clang libclang-rt-dev
 		;;
+	bench)
+		packages_of demo
+		echo nginx-light libnginx-mod-stream librsvg2-bin
+		;;
 	vm)
 		packages_of test
 		echo qemu-system-x86 busybox-static kmod zstd xz-utils dbus
 		;;
 	*)
-		die "no group $1; there are build, demo, test, fuzz and vm"
+		die "no group $1; there are build, demo, test, fuzz, vm and bench"
 		;;
 	esac
 }

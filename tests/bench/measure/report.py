@@ -142,13 +142,14 @@ def _markdown(result, systems):
         "minutes.", "",
         _noise(result), ""]
     for path, values in result["values"].items():
-        lines += [f"## Over {path}", "", result["paths"].get(path, ""), "", *_table(values, systems), "",
-                  f"### Targets, over {path}", "", "Medians of the rounds' ratios.", "",
-                  *_targets(values), ""]
+        lines += [f"## Over {path}", "", result["paths"].get(path, ""), "",
+                  *_table(values, systems), "", f"### Targets, over {path}", "",
+                  "Medians of the rounds' ratios.", "", *_targets(values), ""]
     lines += ["## Charts", "", f"Over {next(iter(result['values']))}.", "",
               "![Systems side by side](bench.svg)", ""]
     if result["growth"]:
-        lines += [" ".join(chart.growth_note(result, systems)), "", "![How cost grows](growth.svg)", ""]
+        lines += [" ".join(chart.growth_note(result, systems)), "",
+                  "![How cost grows](growth.svg)", ""]
     for failure in result["failures"]:
         lines += [f"FAILED: {failure.splitlines()[0]}", ""]
     return "\n".join(lines)
