@@ -5,7 +5,7 @@
  */
 #include "handler.h"
 
-#include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -278,23 +278,59 @@ static void unix_handler_is_busy(void **state)
 	unlink(unix_path);
 }
 
-/* A listener whose queue is full and that ignores the SYN. */
-static int deaf_listener(uint16_t *port)
+/* So many that a backlog of one is full. */
+#define FILLERS 2
+
+static bool is_full(void *listener)
 {
-	int listener = tcp_listen(port), fds[3];
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
 
-	assert_int_equal(listen(listener, 0), 0);
-	for (int i = 0; i < 3; i++) {
-		struct sockaddr_in address = {
-			.sin_family = AF_INET,
-			.sin_port = htons(*port),
-			.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
-		};
+	return getsockopt(*(int *)listener, IPPROTO_TCP, TCP_INFO, &info,
+			  &len) == 0 &&
+	       info.tcpi_unacked == FILLERS;
+}
 
-		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-		connect(fds[i], (struct sockaddr *)&address, sizeof(address));
-	}
+/*
+ * A listener whose queue is full and that ignores the SYN. All fillers are in
+ * the queue: one whose SYN was ignored as well would come again later, and
+ * take the place that is meant for the daemon.
+ */
+static int deaf_listener(uint16_t *port, int fillers[static FILLERS])
+{
+	int listener = tcp_listen(port);
+
+	assert_int_equal(listen(listener, FILLERS - 1), 0);
+	for (int i = 0; i < FILLERS; i++)
+		fillers[i] = tcp_connect(*port);
+	wait_until(is_full, &listener);
 	return listener;
+}
+
+/* Takes the fillers out of the queue: the next SYN is answered. */
+static void make_room(int listener, const int fillers[static FILLERS])
+{
+	for (int i = 0; i < FILLERS; i++) {
+		close(stream_accept(listener));
+		close(fillers[i]);
+	}
+}
+
+/* Has the daemon sent a SYN to this port that was ignored? */
+static bool is_connecting(void *port)
+{
+	FILE *sockets = fopen("/proc/net/tcp", "re");
+	unsigned int remote, state;
+	bool found = false;
+	char line[256];
+
+	assert_non_null(sockets);
+	while (!found && fgets(line, sizeof(line), sockets))
+		found = sscanf(line, "%*d: %*x:%*x %*x:%x %x", &remote,
+			       &state) == 2 &&
+			remote == *(uint16_t *)port && state == TCP_SYN_SENT;
+	fclose(sockets);
+	return found;
 }
 
 static uint64_t now_ms(void)
@@ -309,7 +345,7 @@ static uint64_t now_ms(void)
 static void deaf_handler(void **state)
 {
 	uint16_t port;
-	int listener = deaf_listener(&port), client;
+	int fillers[FILLERS], listener = deaf_listener(&port, fillers), client;
 	uint64_t start = now_ms();
 	char text[64];
 
@@ -323,6 +359,7 @@ static void deaf_handler(void **state)
 	assert_true(now_ms() - start >= HANDLER_TIMEOUT_MS);
 	close(client);
 	expect_stat(&test, RP_STAT_HANDLER_FAILED, 1);
+	make_room(listener, fillers);
 	close(listener);
 	relayed_stop(&test);
 }
@@ -334,8 +371,9 @@ static void deaf_handler(void **state)
 static void check_slow(const char *source, const char *header)
 {
 	uint16_t port;
-	int listener = deaf_listener(&port), client, handler;
-	char text[128], byte;
+	int fillers[FILLERS], listener = deaf_listener(&port, fillers);
+	int client, handler;
+	char text[128];
 
 	snprintf(text, sizeof(text),
 		 "handler = 127.0.0.1:%u\n"
@@ -346,7 +384,7 @@ static void check_slow(const char *source, const char *header)
 	client = tcp_connect_from(source, test.port);
 	stream_text(client, header);
 	stream_text(client, "first, ");
-	sleep_ms(50);
+	wait_until(is_connecting, &port);
 	stream_text(client, "second");
 	shutdown(client, SHUT_WR);
 	if (!*header) {
@@ -355,14 +393,9 @@ static void check_slow(const char *source, const char *header)
 			 local_port(client), test.port);
 		header = text;
 	}
-	/* Room for the next SYN, which comes after one second. */
-	for (;;) {
-		handler = stream_accept(listener);
-		if (recv(handler, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1 ||
-		    stream_waiting(handler, 1500))
-			break;
-		close(handler);
-	}
+	/* The SYN comes again after one second. */
+	make_room(listener, fillers);
+	handler = stream_accept(listener);
 	expect_text(handler, header);
 	expect_text(handler, "first, second");
 	expect_end(handler);
