@@ -326,6 +326,7 @@ static int screen(struct connection *c, const uint8_t *data, size_t len)
 		open_gate(c);
 		return 0;
 	}
+	/* A signature, or something else, until then; silence is no matter. */
 	if (!c->header_timer.link)
 		timer_arm(&connection_worker(c)->loop, &c->header_timer,
 			  settings->header_timeout_ms);
@@ -395,8 +396,10 @@ void admission_timeout(struct connection *c)
 
 	if (is_decided_now(c))
 		return;
+	/* Of a gated peer, see screen(): the rest of a lie may follow. */
 	if (c->state != CONNECTION_HEADER)
-		open_gate(c);
+		refuse(c, RP_STAT_UNTRUSTED_HEADER, up->held, up->held_len,
+		       "timeout");
 	else if (c->listener->settings->mode == RP_MODE_ENABLED)
 		admit(c, NULL, up->held_len ? up->held : c->record.proxy,
 		      up->held_len);

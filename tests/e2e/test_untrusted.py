@@ -2,8 +2,10 @@
 """A header counts only from a trusted proxy. From elsewhere it is never
 honoured, whatever the mode, and nothing of it reaches the handler."""
 
+import socket
+
 from lib import header, stream
-from lib.poll import equal
+from lib.poll import check, equal
 from lib.requirement import BPF, needs
 from lib.topology import (CLIENTS, CLIENTS6, LB_FRONT, LB_FRONT6, SERVER, SERVER6,
                           SERVER_SIDE, SERVER_SIDE6, STRANGER, STRANGER6)
@@ -110,6 +112,42 @@ def test_direct_header_in_pieces(env):
             equal((how, data), ("reset", b""), f"answer to a header cut at {cut}")
     equal([accepted.data for accepted in handler.accepted if accepted.data], [],
           "bytes at the handler")
+
+
+def prefix_and_wait(env, **settings):
+    """Seen to fail with open_gate() in admission_timeout(), admission.c."""
+    handler, daemon = start(env, "required", "direct", header_timeout="500ms", **settings)
+    silent = env.stranger.connect((SERVER_SIDE, 1883))
+    handler.wait(1)
+    head = FORGED[SERVER_SIDE]
+    for count, first in enumerate((head[0][:1], head[0][:5], head[1][:11]), 1):
+        with env.stranger.connect((SERVER_SIDE, 1883)) as sock:
+            sock.sendall(first)
+            equal(stream.ended_by(sock), ("reset", b""), f"answer to {first}, and no more")
+        daemon.wait_stat("echo", "untrusted_header", count)
+    check(daemon.process.lines("reason=untrusted_header detail=timeout"), "it is not logged")
+    with env.stranger.connect((SERVER_SIDE, 1883)) as sock:
+        sock.sendall(head[0][:5])
+        sock.shutdown(socket.SHUT_WR)
+        equal(stream.ended_by(sock), ("eof", head[0][:5]), "the echo of what could not go on")
+    with silent:
+        stream.exchange(silent, b"hello")
+    equal(sorted(accepted.data for accepted in handler.accepted if accepted.data),
+          [head[0][:5], b"hello"], "bytes at the handler")
+    trusted_works(env, handler)
+
+
+@needs(BPF)
+def test_direct_prefix(env):
+    """Who began what may become a header has header_timeout to go on, not longer;
+    who says nothing has all the time there is."""
+    prefix_and_wait(env)
+
+
+@needs(BPF)
+def test_direct_prefix_offload_off(env):
+    """The same of the daemon alone."""
+    prefix_and_wait(env, offload="off")
 
 
 @needs(BPF)

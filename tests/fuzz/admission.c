@@ -204,8 +204,8 @@ static struct outcome of_untrusted(const struct talk *talk)
 
 	if (talk->listener->settings->untrusted == RP_UNTRUSTED_RESET)
 		return (struct outcome){.refused = RP_STAT_UNTRUSTED};
-	/* Once the time is over, bytes are bytes. */
-	if ((v1 || v2) && !talk->timed_out)
+	/* Only the beginning of a signature is waited for. */
+	if (v1 || v2 || talk->timed_out)
 		return (struct outcome){.refused = RP_STAT_UNTRUSTED_HEADER};
 	return (struct outcome){.refused = RP_STAT_COUNT};
 }

@@ -510,6 +510,15 @@ static void untrusted_is_reset(void **state)
 	nobody_at_the_handler();
 }
 
+static void untrusted_refused(int client, int handler, uint64_t count)
+{
+	expect_reset(client);
+	expect_reset(handler); /* and not one byte before it */
+	close(client);
+	close(handler);
+	expect_stat(&test, RP_STAT_UNTRUSTED_HEADER, count);
+}
+
 static void untrusted_header(void **state)
 {
 	static const struct {
@@ -537,11 +546,7 @@ static void untrusted_header(void **state)
 		}
 		stream_send(client, headers[i].bytes + headers[i].first,
 			    headers[i].len - headers[i].first);
-		expect_reset(client);
-		expect_reset(handler); /* and not one byte before it */
-		close(client);
-		close(handler);
-		expect_stat(&test, RP_STAT_UNTRUSTED_HEADER, i + 1);
+		untrusted_refused(client, handler, i + 1);
 	}
 }
 
@@ -554,9 +559,10 @@ static void untrusted_plain_clients(void **state)
 		handler = stream_accept(test.handler);
 		stream_text(handler, "hello");
 		expect_text(client, "hello");
+		/* Some are no more than the beginning of a signature. */
 		stream_send(client, plain[i].bytes, plain[i].len);
-		expect_bytes(handler, plain[i].bytes, plain[i].len);
 		stream_text(client, "more");
+		expect_bytes(handler, plain[i].bytes, plain[i].len);
 		expect_text(handler, "more");
 		shutdown(client, SHUT_WR);
 		expect_end(handler);
@@ -577,13 +583,65 @@ static void untrusted_header_late(void **state)
 	handler = stream_accept(test.handler);
 	expect_silence(client, 400);
 	stream_text(client, RELAYED_V1);
-	expect_reset(client);
-	expect_reset(handler);
-	close(client);
-	close(handler);
-	expect_stat(&test, RP_STAT_UNTRUSTED_HEADER, 1);
+	untrusted_refused(client, handler, 1);
 }
 
+/*
+ * Nor does it help to wait with the rest of it. Fails if admission_timeout()
+ * opens the gate instead.
+ */
+static void untrusted_prefix(void **state)
+{
+	static const char *const begun[] = {"P", "PROXY", "\r", "\r\n\r\n"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(begun) / sizeof(begun[0]); i++) {
+		int client = tcp_connect_from("127.0.0.9", test.port), handler;
+
+		handler = stream_accept(test.handler);
+		stream_text(client, begun[i]);
+		expect_silence(client, 200);
+		untrusted_refused(client, handler, i + 1); /* at 300 ms */
+	}
+}
+
+/* From the first byte on: a byte now and then does not put it off. Likewise. */
+static void untrusted_prefix_in_pieces(void **state)
+{
+	int client = tcp_connect_from("127.0.0.9", test.port), handler;
+
+	(void)state;
+	handler = stream_accept(test.handler);
+	expect_silence(client, 400);
+	for (int i = 0; i < 5; i++) {
+		stream_send(client, V2 + i, 1);
+		sleep_ms(30);
+	}
+	expect_silence(client, 20);
+	untrusted_refused(client, handler, 1);
+}
+
+/* Who says nothing may go on so. Fails if admission_begin() starts the time. */
+static void untrusted_silence(void **state)
+{
+	int client = tcp_connect_from("127.0.0.9", test.port), handler;
+
+	(void)state;
+	handler = stream_accept(test.handler);
+	expect_silence(client, 500);
+	expect_silence(handler, 0);
+	stream_text(client, "PROXIMITY");
+	expect_text(handler, "PROXIMITY");
+	/* What was decided once stays decided. */
+	expect_silence(client, 400);
+	stream_text(client, "P");
+	expect_text(handler, "P");
+	close(handler);
+	close(client);
+	expect_stat(&test, RP_STAT_UNTRUSTED_HEADER, 0);
+}
+
+/* With the end of the stream, no header can follow. */
 static void untrusted_ends(void **state)
 {
 	int client = tcp_connect_from("127.0.0.9", test.port), handler;
@@ -630,6 +688,9 @@ int main(void)
 		TEST(untrusted_direct, untrusted_header),
 		TEST(untrusted_direct, untrusted_plain_clients),
 		TEST(untrusted_direct, untrusted_header_late),
+		TEST(untrusted_direct, untrusted_prefix),
+		TEST(untrusted_direct, untrusted_prefix_in_pieces),
+		TEST(untrusted_direct, untrusted_silence),
 		TEST(untrusted_direct, untrusted_ends),
 	};
 

@@ -23,7 +23,8 @@ static struct relayed test;
 static int setup(void **state)
 {
 	(void)state;
-	relayed_start(&test, "header_timeout = 2s\n");
+	relayed_start(&test, "header_timeout = 2s\n"
+			     "untrusted = direct\n");
 	return 0;
 }
 
@@ -192,6 +193,33 @@ static void header_in_pieces(void **state)
 }
 
 /* More than one message of descriptors, over all threads. */
+/*
+ * What a peer that is not trusted began goes along with its deadline. Fails if
+ * admission_resume() arms no timer for it.
+ */
+static void untrusted_prefix(void **state)
+{
+	int clients[2], handlers[2];
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		clients[i] = tcp_connect_from("127.0.0.9", test.port);
+		handlers[i] = stream_accept(test.handler);
+		stream_text(clients[i], "PROX");
+	}
+	expect_stat(&test, RP_STAT_BYTES_UP, 8);
+	assert_int_equal(change_servers(), 2);
+	stream_text(clients[0], "IMITY");
+	expect_text(handlers[0], "PROXIMITY");
+	expect_reset(clients[1]); /* after 2 s */
+	expect_reset(handlers[1]);
+	expect_stat(&test, RP_STAT_UNTRUSTED_HEADER, 1);
+	for (int i = 0; i < 2; i++) {
+		close(clients[i]);
+		close(handlers[i]);
+	}
+}
+
 static void many(void **state)
 {
 	int clients[300], handlers[300];
@@ -397,6 +425,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(relayed, setup, teardown),
 		cmocka_unit_test_setup_teardown(stuck, setup, teardown),
 		cmocka_unit_test_setup_teardown(header_in_pieces, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(untrusted_prefix, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(many, setup, teardown),
 		cmocka_unit_test_setup_teardown(nothing_to_pack, setup,
