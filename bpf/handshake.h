@@ -271,17 +271,6 @@ static __always_inline void rp_agree(struct __sk_buff *skb,
 		handshake->options |= now->options & RP_OPTION_ECN;
 }
 
-static __always_inline int rp_is_announced(const struct rp_tuple *tuple)
-{
-	struct rp_gates *open = rp_gates_now();
-	struct rp_pending *record;
-
-	if (!open || !open->announced)
-		return 0;
-	record = bpf_map_lookup_elem(&pending, tuple);
-	return record && record->kind == RP_PENDING_ANNOUNCED;
-}
-
 /* The stack gets this SYN; what comes next is remembered. */
 static __always_inline int rp_leave(struct rp_workspace *memory,
 				    enum rp_stage stage)

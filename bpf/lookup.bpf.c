@@ -79,7 +79,6 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 {
 	struct rp_listener *listener;
 	struct rp_handshake *known;
-	struct rp_pending *waiting;
 	struct rp_tuple tuple;
 	__u32 number = 0;
 
@@ -92,8 +91,7 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 	    listener->delivery != RP_DELIVERY_INLINE)
 		return SK_PASS;
 	/* The daemon itself, on its way to the server. */
-	waiting = bpf_map_lookup_elem(&pending, &tuple);
-	if (waiting && waiting->kind == RP_PENDING_ANNOUNCED)
+	if (rp_is_announced(&tuple))
 		return SK_PASS;
 	known = bpf_map_lookup_elem(&handshakes, &tuple);
 	if (known && known->stage == RP_STAGE_NOBODY) {

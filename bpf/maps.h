@@ -57,7 +57,10 @@ struct {
 	__type(value, struct rp_awaiting);
 } awaiting __weak SEC(".maps");
 
-/* Records on their way from a peeked segment, or the daemon, to a socket. */
+/*
+ * Records on their way from a peeked segment to a socket. Anybody may forge
+ * some: LRU, as one that is lost only makes work for the daemon.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
@@ -97,13 +100,26 @@ struct {
 	__type(value, __u32);
 } lookup_bypass __weak SEC(".maps");
 
-/* What the daemon says of a socket that it is about to connect. */
+/*
+ * What the daemon says of a socket that it is about to connect, and which one
+ * it is for the socket at the other end. Neither is LRU: a handler whose
+ * record is lost would see the daemon. Preallocated: the room that an entry
+ * of `outgoing` stands for in `announced` cannot be refused for want of
+ * memory.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, RP_ANNOUNCED_MAX);
 	__type(key, __u64);
-	__type(value, struct rp_pending);
+	__type(value, struct rp_outgoing);
 } outgoing __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, RP_ANNOUNCED_MAX);
+	__type(key, struct rp_tuple);
+	__type(value, __u64);
+} announced __weak SEC(".maps");
 
 /* One bit a local port that any listener has: the cheapest rejection. */
 struct {
@@ -170,6 +186,19 @@ static __always_inline struct rp_gates *rp_gates_now(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&gates, &zero);
+}
+
+static __always_inline int rp_has_announced(void)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	return !open || open->announced;
+}
+
+/* Is it a connection of the daemon's, on its way to a handler? */
+static __always_inline int rp_is_announced(const struct rp_tuple *tuple)
+{
+	return rp_has_announced() && bpf_map_lookup_elem(&announced, tuple);
 }
 
 static __always_inline void rp_count(__u32 listener, enum rp_stat stat)

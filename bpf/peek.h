@@ -107,7 +107,6 @@ static __always_inline void rp_peek(struct __sk_buff *skb,
 		return;
 	}
 	memory->pending.seq = seq;
-	memory->pending.kind = RP_PENDING_CLAIM;
 	bpf_map_update_elem(&pending, &packet->tuple, &memory->pending,
 			    BPF_ANY);
 }

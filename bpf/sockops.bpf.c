@@ -25,13 +25,6 @@ static __always_inline int rp_is_our_netns(struct bpf_sock_ops *ctx)
 	return now && bpf_get_netns_cookie(ctx) == now->netns;
 }
 
-static __always_inline int rp_has_announced(void)
-{
-	struct rp_gates *open = rp_gates_now();
-
-	return !open || open->announced;
-}
-
 /*
  * A load that stays one load from the context: the compiler would merge those
  * of two branches into one from a computed pointer, which the verifier
@@ -91,22 +84,22 @@ static __always_inline void rp_watch_close(struct bpf_sock_ops *ctx)
 
 /*
  * connect() of the daemon towards a handler: its local port is known now and
- * no SYN has left, so the record can wait under the tuple for the socket that
- * the handler will accept.
+ * no SYN has left, so the record can be found under the tuple by the socket
+ * that the handler will accept. There is room: see struct rp_outgoing.
  */
 static __always_inline void rp_on_connect(struct bpf_sock_ops *ctx)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	struct rp_tuple tuple, handler_side;
-	struct rp_pending *record;
+	struct rp_outgoing *waiting;
 
-	record = bpf_map_lookup_elem(&outgoing, &cookie);
-	if (!record || !rp_read_tuple(ctx, &tuple))
+	waiting = bpf_map_lookup_elem(&outgoing, &cookie);
+	if (!waiting || !rp_read_tuple(ctx, &tuple))
 		return;
-	rp_flip(&handler_side, &tuple);
-	bpf_map_update_elem(&pending, &handler_side, record, BPF_ANY);
-	bpf_map_delete_elem(&outgoing, &cookie);
 	rp_watch_close(ctx);
+	rp_flip(&handler_side, &tuple);
+	if (!bpf_map_update_elem(&announced, &handler_side, &cookie, BPF_ANY))
+		waiting->tuple = handler_side;
 }
 
 static __always_inline void rp_count_record(const struct rp_connection *record,
@@ -155,13 +148,47 @@ static __always_inline void rp_bind(struct bpf_sock_ops *ctx,
 	rp_watch_close(ctx);
 }
 
+/* The handler's end of a connection that the daemon announced. */
+static __always_inline int rp_bind_announced(struct bpf_sock_ops *ctx,
+					     const struct rp_tuple *tuple)
+{
+	__u64 *found = bpf_map_lookup_elem(&announced, tuple), cookie;
+	struct rp_outgoing *waiting;
+
+	if (!found)
+		return 0;
+	cookie = *found;
+	if (bpf_map_delete_elem(&announced, tuple))
+		return 0;
+	waiting = bpf_map_lookup_elem(&outgoing, &cookie);
+	if (!waiting)
+		return 0;
+	rp_bind(ctx, &waiting->record);
+	bpf_map_delete_elem(&outgoing, &cookie);
+	return 1;
+}
+
+/* The daemon's end of it has closed; the handler's may have it, or may not. */
+static __always_inline void rp_withdraw(__u64 cookie,
+					const struct rp_tuple *tuple)
+{
+	struct rp_outgoing *waiting = bpf_map_lookup_elem(&outgoing, &cookie);
+	struct rp_tuple handler_side;
+
+	if (!waiting)
+		return;
+	rp_flip(&handler_side, tuple);
+	if (!waiting->tuple.local_port ||
+	    bpf_map_delete_elem(&announced, &handler_side) == 0)
+		bpf_map_delete_elem(&outgoing, &cookie);
+}
+
 static __always_inline int rp_bind_pending(struct bpf_sock_ops *ctx,
 					   const struct rp_tuple *tuple)
 {
 	struct rp_pending *waiting = bpf_map_lookup_elem(&pending, tuple);
 
-	if (!waiting ||
-	    (waiting->kind == RP_PENDING_CLAIM && waiting->seq != ctx->rcv_nxt))
+	if (!waiting || waiting->seq != ctx->rcv_nxt)
 		return 0;
 	rp_bind(ctx, &waiting->record);
 	bpf_map_delete_elem(&pending, tuple);
@@ -250,7 +277,7 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 
 	if (!now || !rp_read_tuple(ctx, &tuple))
 		return;
-	if ((now->peeks || rp_has_announced()) && rp_bind_pending(ctx, &tuple))
+	if (rp_has_announced() && rp_bind_announced(ctx, &tuple))
 		return;
 	if (!rp_is_listened(tuple.local_port))
 		return;
@@ -259,6 +286,8 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 		bpf_map_delete_elem(&handshakes, &tuple);
 		return;
 	}
+	if (now->peeks && rp_bind_pending(ctx, &tuple))
+		return;
 	listener = rp_find_listener(&tuple, &first.listener);
 	if (!listener)
 		return;
@@ -338,8 +367,8 @@ static __always_inline void rp_drop_unrecorded(struct bpf_sock_ops *ctx,
 static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx);
-	struct rp_tuple tuple, handler_side;
 	struct rp_connection *record;
+	struct rp_tuple tuple;
 
 	record = bpf_map_lookup_elem(&connections, &cookie);
 	if (record && record->offload == RP_OFFLOAD_ACCEPT && record->shown) {
@@ -356,8 +385,7 @@ static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
 		rp_drop(ctx, cookie, record);
 	else
 		rp_drop_unrecorded(ctx, cookie);
-	rp_flip(&handler_side, &tuple);
-	bpf_map_delete_elem(&pending, &handler_side);
+	rp_withdraw(cookie, &tuple);
 }
 
 SEC("sockops")

@@ -137,6 +137,7 @@ static void relay(struct connection *c)
 	counters_add(c->listener->counts, RP_STAT_BYTES_UP, context.moved[UP]);
 	counters_add(c->listener->counts, RP_STAT_BYTES_DOWN,
 		     context.moved[DOWN]);
+	registry_review(c, context.moved[DOWN] > 0);
 	if (context.no_memory)
 		listener_shortage(c->listener, "no room for bytes on their way",
 				  ENOMEM);

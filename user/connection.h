@@ -42,6 +42,7 @@ struct connection {
 	uint8_t retries;  /* of a unix handler with a full backlog */
 	bool recorded;	  /* the entry is ours to remove */
 	bool announced;	  /* to the kernel part, until it ends */
+	bool reviewed;	  /* and the handler's side surely exists */
 	bool headless;	  /* the header may have been read already */
 };
 

@@ -233,7 +233,33 @@ static int prepare(struct datapath *datapath)
 	return datapath->netlink < 0 ? datapath->netlink : 0;
 }
 
-/* Nobody is announced yet: what a daemon that died had under way ended. */
+/*
+ * What a daemon that died had announced and not connected is nobody's. What was
+ * connected may still meet the handler's socket, and goes by itself: how many
+ * there are keeps the gate open.
+ */
+static size_t review_outgoing(struct datapath *datapath)
+{
+	struct bpf_map *map = datapath->skeleton->maps.outgoing;
+	struct rp_outgoing outgoing;
+	uint64_t cookie, next;
+	int more = bpf_map__get_next_key(map, NULL, &next, sizeof(next));
+	size_t n = 0;
+
+	while (more == 0) {
+		cookie = next;
+		more = bpf_map__get_next_key(map, &cookie, &next, sizeof(next));
+		if (bpf_map__lookup_elem(map, &cookie, sizeof(cookie),
+					 &outgoing, sizeof(outgoing), 0))
+			continue;
+		if (outgoing.tuple.local_port)
+			n++;
+		else
+			bpf_map__delete_elem(map, &cookie, sizeof(cookie), 0);
+	}
+	return n;
+}
+
 static int map_gates(struct datapath *datapath)
 {
 	void *gates = mmap(NULL, sysconf(_SC_PAGESIZE), PROT_READ | PROT_WRITE,
@@ -243,7 +269,7 @@ static int map_gates(struct datapath *datapath)
 	if (gates == MAP_FAILED)
 		return -errno;
 	datapath->gates = gates;
-	datapath->gates->announced = 0;
+	datapath->gates->announced = review_outgoing(datapath);
 	return 0;
 }
 
@@ -472,8 +498,7 @@ int datapath_announce(struct datapath *datapath, uint64_t cookie,
 		      const struct rp_connection *record,
 		      const struct rp_tlvs *tlvs)
 {
-	struct rp_pending announced = {.kind = RP_PENDING_ANNOUNCED,
-				       .record = *record};
+	struct rp_outgoing announced = {.record = *record};
 	int error;
 
 	if (!datapath)
@@ -487,6 +512,31 @@ int datapath_announce(struct datapath *datapath, uint64_t cookie,
 	if (error)
 		datapath_announced(datapath, cookie, announced.record.tlvs);
 	return error;
+}
+
+bool datapath_is_crowded(const struct datapath *datapath)
+{
+	return datapath &&
+	       __atomic_load_n(&datapath->gates->announced, __ATOMIC_RELAXED) >
+		       RP_ANNOUNCED_MAX / 2;
+}
+
+void datapath_withdraw(struct datapath *datapath, uint64_t cookie)
+{
+	struct rp_outgoing outgoing;
+	struct bpf_map *map;
+
+	if (!datapath)
+		return;
+	map = datapath->skeleton->maps.outgoing;
+	if (bpf_map__lookup_elem(map, &cookie, sizeof(cookie), &outgoing,
+				 sizeof(outgoing), 0))
+		return;
+	if (outgoing.tuple.local_port &&
+	    bpf_map__delete_elem(datapath->skeleton->maps.announced,
+				 &outgoing.tuple, sizeof(outgoing.tuple), 0))
+		return;
+	bpf_map__delete_elem(map, &cookie, sizeof(cookie), 0);
 }
 
 void datapath_announced_before(struct datapath *datapath)

@@ -134,13 +134,24 @@ void datapath_forget(struct datapath *datapath, uint64_t cookie, bool has_tlvs);
 /*
  * For client_address = getpeername, before connect() on the daemon's socket
  * `cookie`: sockops hands the record on to the socket that the handler
- * accepts, and getpeername() on that one returns record->client.
+ * accepts, and getpeername() on that one returns record->client. 0, or -E2BIG
+ * when so many wait for their handlers that there is no room: then it must not
+ * be connected, as the handler would see the daemon.
  */
 int datapath_announce(struct datapath *datapath, uint64_t cookie,
 		      const struct rp_connection *record,
 		      const struct rp_tlvs *tlvs);
 
-/* The same of one that another daemon had announced, and is ours now. */
+/*
+ * Takes an announcement back that no handler's socket will ask for, be it that
+ * connect() failed or that the handler has its socket already; none is fine.
+ */
+void datapath_withdraw(struct datapath *datapath, uint64_t cookie);
+
+/* Could those whom nobody asks for come to be too many? */
+bool datapath_is_crowded(const struct datapath *datapath);
+
+/* datapath_announce() of one that another daemon had, and is ours now. */
 void datapath_announced_before(struct datapath *datapath);
 
 /* To be called once for each announcement, when its connection ends. */

@@ -210,6 +210,7 @@ static int attempt(struct connection *c)
 	    errno != EINPROGRESS)
 		error = -errno;
 	if (error) {
+		registry_withdraw(c);
 		close(fd);
 		return error;
 	}

@@ -5,6 +5,8 @@
 #include "registry.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -111,12 +113,40 @@ int registry_add(struct connection *c, int handler_fd)
 		c->cookie = front;
 		c->recorded = true;
 	}
-	if (error == -E2BIG)
+	if (error == -E2BIG) {
 		listener_count(c->listener, RP_STAT_MAP_FULL);
-	else if (error)
+		error = -ENOBUFS;
+	} else if (error)
 		log_debug("msg=\"record not stored\" listener=%s error=\"%s\"",
 			  c->listener->settings->name, strerror(-error));
 	return show ? error : 0;
+}
+
+void registry_withdraw(struct connection *c)
+{
+	if (c->announced)
+		datapath_withdraw(connection_worker(c)->datapath, c->cookie);
+}
+
+/* Bytes beyond the SYN: the handler's socket exists, or none acknowledged. */
+static bool is_acknowledged(int fd)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+	       info.tcpi_bytes_acked > 1;
+}
+
+void registry_review(struct connection *c, bool answered)
+{
+	if (!c->announced || c->reviewed ||
+	    !datapath_is_crowded(connection_worker(c)->datapath))
+		return;
+	if (!answered && !is_acknowledged(c->relay.side[BACK].watch.fd))
+		return;
+	registry_withdraw(c);
+	c->reviewed = true;
 }
 
 void registry_remove(struct connection *c)

@@ -20,6 +20,17 @@ struct connection;
  */
 int registry_add(struct connection *connection, int handler_fd);
 
+/* connect() failed: no handler's socket will ask who the client is. */
+void registry_withdraw(struct connection *connection);
+
+/*
+ * To be called now and then, with whether the handler has said something. A
+ * handler whose sockets the kernel part does not see, as behind a translated
+ * address, never asks who the client is: so that its connections do not fill
+ * the map, this is taken back once it surely has its socket.
+ */
+void registry_review(struct connection *connection, bool answered);
+
 /* Removes the entry if it is ours to remove. */
 void registry_remove(struct connection *connection);
 

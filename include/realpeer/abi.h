@@ -187,21 +187,36 @@ struct rp_awaiting {
 	__u32 listener;
 };
 
-enum rp_pending_kind {
-	RP_PENDING_CLAIM = 0,	  /* TC read it; counts if seq agrees */
-	RP_PENDING_ANNOUNCED = 1, /* the daemon's word, before connect() */
-};
-
 /*
- * Value of `pending` and `outgoing`: what waits for a socket that does not
- * exist yet. TC runs before TCP's own tests, so what it read is a claim, and
- * counts only for a socket whose next byte has that sequence number.
+ * Value of `pending`: what TC peeked at for a socket that does not exist yet.
+ * TC runs before TCP's own tests, so what it read is a claim, and counts only
+ * for a socket whose next byte has that sequence number.
  */
 struct rp_pending {
 	__u32 seq; /* of the next byte, host order */
-	enum rp_pending_kind kind;
+	__u32 pad;
 	struct rp_connection record;
 };
+
+/* Announcements under way: those that wait for a handler's socket. */
+#define RP_ANNOUNCED_MAX 16384
+
+/*
+ * Value of `outgoing`, whose key is the cookie of a socket that the daemon
+ * connects to a handler: the daemon's word on who the client is, until the
+ * handler's socket has it. From connect() on, `announced` has that cookie
+ * under the tuple of the handler's side. So there are never more entries in
+ * `announced` than here, and who is let in here is sure of a place there.
+ * Who deletes an entry of `announced` has to delete, and may read, the one
+ * here that it led to.
+ */
+struct rp_outgoing {
+	struct rp_tuple tuple; /* in `announced`; local_port 0: not yet */
+	__u32 pad;
+	struct rp_connection record;
+};
+
+_Static_assert(sizeof(struct rp_outgoing) == 144, "ABI");
 
 /* Records of one CPU that are on their way from TC to their sockets. */
 #define RP_CLAIMS 256
@@ -296,8 +311,8 @@ struct rp_trusted {
  * be in vain are not made while they are shut.
  */
 struct rp_gates {
-	__u64 announced;    /* connections of the daemon's in `outgoing`, or
-			       `pending`; counted by the daemon */
+	__u64 announced;    /* connections that the daemon announced and that
+			       have not ended; counted by the daemon */
 	__u64 strays;	    /* entries of stage STRAY ever made */
 	__u64 strays_gone;  /* `strays` when the daemon last found none */
 	__u64 unrecorded;   /* entries of that map */

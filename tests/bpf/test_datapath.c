@@ -375,6 +375,8 @@ static void test_without(void **state)
 	assert_int_equal(datapath_lookup(NULL, 1, &record), -ENOENT);
 	assert_int_equal(datapath_tlvs(NULL, 1, &tlvs), -ENOENT);
 	datapath_announced(NULL, 1, true);
+	datapath_withdraw(NULL, 1);
+	assert_false(datapath_is_crowded(NULL));
 	assert_int_equal(datapath_stat(NULL, 1, RP_STAT_CONNECTIONS), 0);
 	assert_int_equal(datapath_event_fd(NULL), -1);
 	assert_int_equal(datapath_upkeep(NULL), UINT32_MAX);

@@ -67,29 +67,34 @@ static int group_teardown(void **state)
 	return 0;
 }
 
-static size_t count_entries(void)
+static size_t count_in(const char *name)
 {
-	uint64_t key, next;
+	uint8_t key[sizeof(struct rp_tuple)], next[sizeof(key)];
 	void *from = NULL;
 	char path[128];
 	size_t n = 0;
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/connections", directory);
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	fd = bpf_obj_get(path);
 	assert_true(fd >= 0);
-	for (; bpf_map_get_next_key(fd, from, &next) == 0; n++) {
-		key = next;
-		from = &key;
-	}
+	for (; bpf_map_get_next_key(fd, from, next) == 0; n++)
+		from = memcpy(key, next, sizeof(key));
 	close(fd);
 	return n;
 }
 
+static size_t count_entries(void)
+{
+	return count_in("connections");
+}
+
+/* Every record has left with its connection, and what led to it as well. */
 static bool is_empty(void *argument)
 {
 	(void)argument;
-	return count_entries() == 0;
+	return count_entries() == 0 && count_in("outgoing") == 0 &&
+	       count_in("announced") == 0;
 }
 
 static void start(const char *settings)

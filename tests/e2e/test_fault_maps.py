@@ -2,14 +2,16 @@
 """Maps that are full: the documented thing happens, and no byte of a header
 reaches a server for it."""
 
+import signal
 import struct
+import subprocess
 
 from lib import bpf, header, inline, maps, stream
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
 from lib.realpeer import listener
-from lib.requirement import BPF, BPFTOOL, Requirement, needs
-from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE
+from lib.requirement import BPF, BPFTOOL, Requirement, needs, program
+from lib.topology import CLIENTS, LB, LB_FRONT, SERVER, SERVER_SIDE
 
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
@@ -21,6 +23,7 @@ def _available():
         return next(int(line.split()[1]) for line in file if line.startswith("MemAvailable")) << 10
 
 
+NFT = program("nft")
 MEMORY = Requirement("2 GiB of memory for a full map", lambda: _available() > 2 << 30)
 
 
@@ -85,7 +88,7 @@ def test_full_of_others(env):
         *(listener(offload, listen=f"{SERVER}:{port}", handler="127.0.0.1:9000", offload=offload,
                    client_address="getpeername")
           for port, offload in ((1884, "accept"), (1885, "peek"), (1886, "off"))))))
-    for name in ("handshakes", "pending", "outgoing", "awaiting"):
+    for name in ("handshakes", "pending", "awaiting"):
         fill(running, name)
     for count in range(1, 4):
         relays(env, server)
@@ -231,6 +234,110 @@ def test_no_record_for_the_handler(env):
     stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
     equal(len(handler.accepted), 1, "connections of the handler")
     daemon.wait_stat("echo", "handler_failed", 1)
+
+
+def wait_for_handler(env, count):
+    """Connections to the daemon, and a handler whose queue has room for one."""
+    listening = env.server.listen(("127.0.0.1", 9000), backlog=0)
+    env.at_end(listening.close)
+    listening.settimeout(10)
+    daemon = env.relay()
+    socks = [env.lb.connect(ADDRESS) for _ in range(count)]
+    for sock in socks:
+        env.at_end(sock.close)
+        sock.sendall(HEADER + PAYLOAD)
+    wait_for(lambda: all(inline.map_size(daemon, name) == count - 1
+                         for name in ("outgoing", "announced")), "connections to wait")
+    return listening, daemon, socks
+
+
+@needs(BPF, BPFTOOL)
+def test_announcements_stay(env):
+    """A handler that is slow to accept sees each client, whatever came in between;
+    when no more can wait for it, the next is refused.
+
+    Fails with LRU_HASH for `outgoing` in maps.h, and if registry_add() goes on
+    without an announcement.
+    """
+    listening, daemon, socks = wait_for_handler(env, 3)
+    drive_out(daemon, "pending")
+    with maps.Map(daemon.map_path("outgoing")) as outgoing:
+        outgoing.fill(but=2)
+        size = outgoing.size
+    stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+    equal((daemon.stat("echo", "map_full"), daemon.stat("echo", "resource")), (1, 1), "counts")
+    check(daemon.process.lines("handler not reached.*No buffer space"), "it is not logged")
+    equal([listening.accept()[1] for _ in socks], [SOURCE] * 3, "clients")
+    equal(inline.map_size(daemon, "outgoing"), size - 2, "entries of nobody's")
+    equal(inline.map_size(daemon, "announced"), 0, "announcements left over")
+
+
+@needs(BPF, BPFTOOL)
+def test_announcements_end(env):
+    """What no handler will ask for is taken back: the client left while its
+    connection waited; connect() found no port; the daemon was killed before it.
+
+    Fails without rp_withdraw() in rp_on_closed(), without registry_withdraw() in
+    attempt(), and without review_outgoing() in map_gates(), one after the other.
+    """
+    _, daemon, socks = wait_for_handler(env, 3)
+    for sock in socks:
+        stream.close_with_reset(sock)
+    for name in ("outgoing", "announced"):
+        inline.wait_map_empty(daemon, name, 10)
+    ports = env.server.run("sysctl", "-n", "net.ipv4.ip_local_port_range").stdout
+    failed = daemon.stat("echo", "handler_failed")
+    env.server.sysctl("net.ipv4.ip_local_port_range", "40000 40000")
+    with env.server.listen(("127.0.0.1", 40000)):
+        stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+    env.server.sysctl("net.ipv4.ip_local_port_range", ports)
+    daemon.wait_stat("echo", "handler_failed", failed + 1)
+    equal(inline.map_size(daemon, "outgoing"), 0, "announcements that were not connected")
+    daemon.stop(signal.SIGKILL)
+    with maps.Map(daemon.map_path("outgoing")) as outgoing:
+        outgoing.fill(but=outgoing.size - 3)
+    daemon.start()
+    equal(inline.map_size(daemon, "outgoing"), 0, "announcements of the dead")
+
+
+@needs(BPF, BPFTOOL, NFT)
+def test_handler_out_of_sight(env):
+    """A handler behind a translated address is in another network namespace and
+    never asks who its client is. Its connections live on, and more than there
+    is room for announcements of.
+
+    Fails without registry_review() in relay(), connection.c: the third is refused. Conntrack
+    and connections that TC accepts are test_firewall.py's.
+    """
+    handler = env.handler((LB, 9000), namespace=env.lb)
+    subprocess.run(env.server.command("nft", "-f", "-"), check=True, text=True, timeout=20,
+                   input=f"""
+table ip translate {{
+    chain output {{
+        type nat hook output priority -100;
+        ip daddr {SERVER} tcp dport 9000 dnat to {LB}:9000
+    }}
+}}
+""")
+    daemon = env.relay(handler=f"{SERVER}:9000", offload="peek")
+    with maps.Map(daemon.map_path("outgoing")) as outgoing:
+        outgoing.fill(but=2)
+        size = outgoing.size
+    # as if so many were connected
+    gates = bpf.map_values(daemon.map_path("gates"))[0]
+    with maps.Map(daemon.map_path("gates")) as one:
+        gates["announced"] = size
+        one.put(bytes(4), struct.pack(f"{len(gates)}Q", *gates.values()))
+    socks = []
+    for count in range(1, 7):
+        socks.append(env.lb.connect(ADDRESS))
+        env.at_end(socks[-1].close)
+        stream.exchange(socks[-1], HEADER + PAYLOAD, PAYLOAD)
+        equal(handler.wait(count).peer[0], SERVER, "what it sees is not changed")
+    for sock in socks:
+        stream.exchange(sock, PAYLOAD)
+    equal(inline.map_size(daemon, "outgoing"), size - 2, "entries of nobody's")
+    equal(inline.map_size(daemon, "announced"), 0, "announcements left over")
 
 
 @needs(BPF, BPFTOOL)

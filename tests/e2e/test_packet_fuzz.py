@@ -25,7 +25,7 @@ PACKETS = int(os.environ.get("REALPEER_FUZZ_PACKETS", 400000))
 SEED = int(os.environ.get("REALPEER_FUZZ_SEED") or int.from_bytes(os.urandom(4), "big"))
 SHOWN = os.environ.get("REALPEER_FUZZ_FLOW", "").split()
 PACKET_IGNORE_OUTGOING = 23
-MAPS = ("connections", "tlvs", "orphans", "pending", "awaiting", "outgoing")
+MAPS = ("connections", "tlvs", "orphans", "pending", "awaiting", "outgoing", "announced")
 SYN_RECEIVED = 0  # enum rp_stage
 MET = ("header_v1", "header_v2", "local", "closed_early", "untrusted", "not_header", "malformed",
        "too_long", "timeout", "bad_source")

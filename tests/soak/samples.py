@@ -7,7 +7,8 @@ import statistics
 from lib import bpf
 
 # Entries of these come and go with connections.
-MAPS = ("connections", "tlvs", "handshakes", "pending", "outgoing", "awaiting", "orphans")
+MAPS = ("connections", "tlvs", "handshakes", "pending", "outgoing", "announced", "awaiting",
+        "orphans")
 
 # How much more the last third may be than the second: a share, and a constant
 # that no leak of a byte or entry for each of some thousand connections hides in.

@@ -177,7 +177,7 @@ class Traffic:
         """After the last connection nothing of any is left."""
         self._let_go()
         found = []
-        for name in ("connections", "tlvs", "pending", "handshakes", "outgoing"):
+        for name in ("connections", "tlvs", "pending", "handshakes", "outgoing", "announced"):
             try:
                 wait_for(lambda: self._is_empty(name), f"the map {name} to be empty", 10)
             except AssertionError as error:

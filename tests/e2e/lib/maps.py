@@ -62,12 +62,13 @@ class Map:
             count = min(BATCH, self.size - first)
             self._batch(BPF_MAP_DELETE_BATCH, self._keys(first, count), None)
 
-    def fill(self, byte=b"\0"):
-        """As many entries as it has room for, of such bytes; an LRU map forgets
-        others for them, those included that were used since they were written."""
+    def fill(self, byte=b"\0", but=0):
+        """As many entries as it has room for, `but` so many, of such bytes; an LRU
+        map forgets others for them, those included that were used since they
+        were written."""
         values = bytearray(byte * (BATCH * self.value_size))
-        for first in range(0, self.size, BATCH):
-            count = min(BATCH, self.size - first)
+        for first in range(0, self.size - but, BATCH):
+            count = min(BATCH, self.size - but - first)
             self._write(first, count, values)
 
     def drive_out(self):
