@@ -109,8 +109,10 @@ static void journal_form(void **state)
 	log_notice("a=3");
 	log_info("a=4");
 	log_debug("a=5");
+	log_mistake("a.conf:1: a=6");
 	assert_string_equal(capture_end(),
-			    "<3>a=1\n<4>a=2\n<5>a=3\n<6>a=4\n<7>a=5\n");
+			    "<3>a=1\n<4>a=2\n<5>a=3\n<6>a=4\n<7>a=5\n"
+			    "<3>a.conf:1: a=6\n");
 }
 
 /* However long, a line ends with a newline and loses only its end. */

@@ -309,6 +309,77 @@ static void back_pressure(void **state)
 			 RELAY_FAILED);
 }
 
+/*
+ * A receiver that took bytes at once before, and now has room for none: all
+ * are held, first when just read, then when they were held already. Fails
+ * without `sent = 0`, and without the write_failed() of held bytes.
+ */
+static void no_room_at_all(void **state)
+{
+	struct bench *bench = *state;
+	struct relay_side *back = &bench->relay.side[BACK];
+	struct relay_direction *up = &bench->relay.direction[UP];
+	uint8_t last = 0;
+	ssize_t n;
+
+	fill_buffers(back->watch.fd);
+	stream_text(bench->client, "x");
+	assert_int_equal(relay_run(&bench->relay, &bench->context),
+			 RELAY_WAITS);
+	assert_false(back->writable);
+	assert_int_equal(up->held_len, 1);
+	back->writable = true;
+	assert_int_equal(relay_run(&bench->relay, &bench->context),
+			 RELAY_WAITS);
+	assert_false(back->writable);
+	assert_int_equal(up->held_len, 1);
+	while (last != 'x') {
+		look(bench);
+		assert_int_equal(relay_run(&bench->relay, &bench->context),
+				 RELAY_WAITS);
+		n = recv(bench->handler, bench->context.buffer,
+			 RELAY_BUFFER_SIZE, 0);
+		assert_true(n > 0);
+		last = bench->context.buffer[n - 1];
+	}
+	assert_true(holds_nothing(bench));
+}
+
+/*
+ * The receiver of held bytes is reset. Fails if flush() takes that for a lack
+ * of room: then the client would wait for ever.
+ */
+static void broken_with_bytes_held(void **state)
+{
+	struct bench *bench = *state;
+
+	assert_int_equal(relay_hold(&bench->relay.direction[UP], "x", 1), 0);
+	stream_reset(bench->handler);
+	bench->handler = -1;
+	assert_int_equal(run(bench), RELAY_FAILED);
+	assert_int_equal(bench->relay.direction[UP].state, RELAY_BROKEN);
+}
+
+/*
+ * splice(2) gives EINVAL for what cannot be spliced; here it is the "pipe",
+ * which is none. Fails without the look at EINVAL.
+ */
+static void cannot_splice(void **state)
+{
+	struct bench *bench = *state;
+	struct relay_direction *up = &bench->relay.direction[UP];
+
+	up->pipe = pipes_take(&bench->pipes);
+	assert_non_null(up->pipe);
+	assert_true(dup2(bench->client, up->pipe->in) >= 0);
+	up->splicing = true;
+	stream_text(bench->client, "question");
+	assert_int_equal(run(bench), RELAY_WAITS);
+	expect_text(bench->handler, "question");
+	assert_true(up->no_splice);
+	assert_false(up->splicing);
+}
+
 /* A stream whose bytes repeat with a period that no buffer has. */
 #define PERIOD 300007
 
@@ -505,6 +576,9 @@ int main(void)
 		TEST(broken_after_the_end),
 		TEST(back_pressure),
 		TEST_UNIX(back_pressure),
+		TEST(no_room_at_all),
+		TEST(broken_with_bytes_held),
+		TEST(cannot_splice),
 		TEST(changes_to_splice_and_back),
 		TEST(exact_up),
 		TEST(exact_down),

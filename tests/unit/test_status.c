@@ -186,12 +186,22 @@ static int64_t count(const char *listener, const char *name)
 	return value;
 }
 
-static void connection(void **state)
+static int connect_client(void)
 {
 	static const char header[] =
 		"PROXY TCP4 203.0.113.7 198.51.100.1 4444 1883\r\nhi";
 	struct sockaddr_in address = {.sin_family = AF_INET,
 				      .sin_port = htons(ports[1])};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(connect(fd, (void *)&address, sizeof(address)), 0);
+	assert_int_equal(send(fd, header, strlen(header), 0), strlen(header));
+	return fd;
+}
+
+static void connection(void **state)
+{
 	json_t *json, *first;
 	char text[2];
 	int fd, accepted;
@@ -202,10 +212,7 @@ static void connection(void **state)
 	assert_int_equal(json_array_size(json), 0);
 	json_decref(json);
 
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(connect(fd, (void *)&address, sizeof(address)), 0);
-	assert_int_equal(send(fd, header, strlen(header), 0), strlen(header));
+	fd = connect_client();
 	accepted = accept(handler, NULL, NULL);
 	assert_true(accepted >= 0);
 	assert_int_equal(recv(accepted, text, 2, MSG_WAITALL), 2);
@@ -237,6 +244,45 @@ static void connection(void **state)
 	wait_active(0);
 }
 
+/*
+ * More than one answer may have, which is said instead. Two connections, each
+ * counted as often as the list has its listener. Fails without the limit.
+ */
+static void too_many_connections(void **state)
+{
+	static uint32_t numbers[STATUS_CONNECTIONS_MAX / 2 + 1];
+	struct config many = {.n_listeners = sizeof(numbers) / sizeof(*numbers)};
+	struct status status = told;
+	int fds[2], accepted[2];
+	char *text;
+	size_t len;
+	FILE *out;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		fds[i] = connect_client();
+		accepted[i] = accept(handler, NULL, NULL);
+		assert_true(accepted[i] >= 0);
+	}
+	wait_active(2);
+	for (size_t i = 0; i < many.n_listeners; i++)
+		numbers[i] = 1;
+	status.config = &many;
+	status.numbers = numbers;
+	out = open_memstream(&text, &len);
+	assert_non_null(out);
+	assert_int_equal(status_write_connections(&status, out), -EFBIG);
+	fclose(out);
+	assert_string_equal(text,
+			    "200002 connections are too many for one answer");
+	free(text);
+	for (int i = 0; i < 2; i++) {
+		close(fds[i]);
+		close(accepted[i]);
+	}
+	wait_active(0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -244,6 +290,7 @@ int main(void)
 		TEST(status),
 		TEST(path_of_any_bytes),
 		TEST(connection),
+		TEST(too_many_connections),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -21,10 +21,14 @@
 #define IPPROTO_MPTCP 262
 #endif
 
-/* A listening socket on some port of the loopback; -1 without `protocol`. */
+/*
+ * A listening socket on that port of the loopback, or on any for 0; -1 without
+ * `protocol`.
+ */
 static int listen_on(int family, int protocol, uint16_t *ret_port)
 {
 	struct sockaddr_in6 address = {.sin6_family = AF_INET6,
+				       .sin6_port = htons(*ret_port),
 				       .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 	struct sockaddr_in *v4 = (struct sockaddr_in *)&address;
 	socklen_t len = sizeof(address);
@@ -34,6 +38,7 @@ static int listen_on(int family, int protocol, uint16_t *ret_port)
 		return -1;
 	if (family == AF_INET)
 		*v4 = (struct sockaddr_in){.sin_family = AF_INET,
+					   .sin_port = htons(*ret_port),
 					   .sin_addr.s_addr =
 						   htonl(INADDR_LOOPBACK)};
 	assert_int_equal(bind(fd, (struct sockaddr *)&address,
@@ -50,10 +55,10 @@ static void test_plain(void **state)
 {
 	static const int families[] = {AF_INET, AF_INET6};
 	struct target target;
-	uint16_t port;
 
 	(void)state;
 	for (int i = 0; i < 2; i++) {
+		uint16_t port = 0;
 		int fd = listen_on(families[i], 0, &port);
 
 		assert_true(fd >= 0);
@@ -69,8 +74,8 @@ static void test_plain(void **state)
 static void test_mptcp(void **state)
 {
 	struct target target;
-	uint16_t port;
-	int fd;
+	uint16_t port = 0;
+	int fd, other;
 
 	(void)state;
 	fd = listen_on(AF_INET, IPPROTO_MPTCP, &port);
@@ -83,6 +88,11 @@ static void test_mptcp(void **state)
 	assert_int_equal(target_find(port, &target), 0);
 	assert_true(target.found);
 	assert_true(target.mptcp);
+	/* That somebody has the port for IPv6 as well takes nothing back. */
+	other = listen_on(AF_INET6, 0, &port);
+	assert_int_equal(target_find(port, &target), 0);
+	assert_true(target.mptcp);
+	close(other);
 	close(fd);
 }
 
