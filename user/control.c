@@ -17,6 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "view.h"
+
 struct client {
 	int fd; /* owned; -1: the place is free */
 	size_t n_in;
@@ -145,7 +147,7 @@ static char *run_verb(const struct control *control,
 	}
 	if (r == 0)
 		return text;
-	error = json_string(text + strlen(success));
+	error = view_text(text + strlen(success), *ret_len - strlen(success));
 	if (error)
 		answer = json_dumps(error, JSON_ENCODE_ANY);
 	json_decref(error);

@@ -299,11 +299,12 @@ static json_t *check_json(const char *file, const struct config *config,
 				      json_string(config->listeners[i].name));
 	while ((line = strsep(&errors, "\n"))) {
 		if (*line)
-			json_array_append_new(lines, json_string(line));
+			json_array_append_new(lines,
+					      view_text(line, strlen(line)));
 	}
-	return json_pack("{s:s, s:b, s:o, s:o}", "file", file, "valid",
-			 config != NULL, "listeners", listeners, "errors",
-			 lines);
+	return json_pack("{s:o, s:b, s:o, s:o}", "file",
+			 view_text(file, strlen(file)), "valid", config != NULL,
+			 "listeners", listeners, "errors", lines);
 }
 
 static int check(const struct call *call)

@@ -88,12 +88,14 @@ int status_write(const struct status *status, FILE *out)
 		}
 	}
 	return write_json(
-		json_pack("{s:b, s:s, s:i, s:I, s:s, s:o}", "running", 1,
+		json_pack("{s:b, s:s, s:i, s:I, s:o, s:o}", "running", 1,
 			  "version", REALPEER_VERSION, "pid", (int)getpid(),
 			  "uptime",
 			  (json_int_t)((uint64_t)now.tv_sec - status->started),
-			  "config", status->config_path, "listeners",
-			  listeners),
+			  "config",
+			  view_text(status->config_path,
+				    strlen(status->config_path)),
+			  "listeners", listeners),
 		out);
 }
 

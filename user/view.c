@@ -68,15 +68,15 @@ static const char *since_format(uint64_t since, char out[TIME_TEXT_MAX])
 	return out;
 }
 
-/* Text of a peer; escaped if it is no UTF-8, which JSON must be. */
-static json_t *text_json(const void *text, size_t len)
+json_t *view_text(const void *text, size_t len)
 {
 	json_t *json = json_stringn(text, len);
-	char escaped[4 * 128 + 1];
+	char *escaped = json ? NULL : malloc(4 * len + 1);
 
-	if (json)
-		return json;
-	return json_string(log_escape(text, len, escaped, sizeof(escaped)));
+	if (escaped)
+		json = json_string(log_escape(text, len, escaped, 4 * len + 1));
+	free(escaped);
+	return json;
 }
 
 static json_t *unique_id_json(const uint8_t *id, size_t len)
@@ -118,7 +118,7 @@ static void put_tlv_texts(json_t *object, const struct rp_tlvs *tlvs, bool *ok)
 
 	if (have & RP_TLV_AUTHORITY)
 		put(object, "authority",
-		    text_json(tlvs->authority,
+		    view_text(tlvs->authority,
 			      at_most(tlvs->authority_len,
 				      sizeof(tlvs->authority))),
 		    ok);
@@ -130,18 +130,18 @@ static void put_tlv_texts(json_t *object, const struct rp_tlvs *tlvs, bool *ok)
 		    ok);
 	if (have & RP_TLV_ALPN)
 		put(object, "alpn",
-		    text_json(tlvs->alpn,
+		    view_text(tlvs->alpn,
 			      at_most(tlvs->alpn_len, sizeof(tlvs->alpn))),
 		    ok);
 	if (have & RP_TLV_AWS_VPCE_ID)
 		put(object, "aws_vpce_id",
-		    text_json(tlvs->aws_vpce_id,
+		    view_text(tlvs->aws_vpce_id,
 			      at_most(tlvs->aws_vpce_id_len,
 				      sizeof(tlvs->aws_vpce_id))),
 		    ok);
 	if (have & RP_TLV_SSL_CN)
 		put(object, "ssl_cn",
-		    text_json(tlvs->ssl_cn,
+		    view_text(tlvs->ssl_cn,
 			      at_most(tlvs->ssl_cn_len, sizeof(tlvs->ssl_cn))),
 		    ok);
 }
@@ -201,7 +201,7 @@ json_t *view_connection(uint64_t cookie, const struct rp_connection *record,
 
 	put(object, "cookie", json_integer((json_int_t)cookie), &ok);
 	put(object, "listener",
-	    text_json(record->listener_name,
+	    view_text(record->listener_name,
 		      strnlen(record->listener_name, RP_NAME_LEN)),
 	    &ok);
 	put_endpoint(object, "client", "client_port", record->client,

@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -26,6 +27,9 @@
  */
 json_t *view_connection(uint64_t cookie, const struct rp_connection *record,
 			const struct rp_tlvs *tlvs);
+
+/* Text of any bytes: with \xNN if it is no UTF-8, which JSON must be. */
+json_t *view_text(const void *text, size_t len);
 
 /* Name of a count, as in JSON. */
 const char *view_stat_name(enum rp_stat stat);

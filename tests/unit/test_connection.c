@@ -125,6 +125,35 @@ static void urgent_data(void **state)
 	close(client);
 }
 
+/*
+ * A handler whose queue is full is asked again and again, and then it is gone.
+ * Fails without fail() behind attempt() in handler_timeout(): the client would
+ * wait for ever.
+ */
+static void handler_gone_meanwhile(void **state)
+{
+	struct sockaddr_un address;
+	socklen_t len = sizeof(address);
+	int filler = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), client;
+
+	(void)state;
+	assert_int_equal(getsockname(test.handler, (struct sockaddr *)&address,
+				     &len),
+			 0);
+	assert_int_equal(listen(test.handler, 0), 0);
+	assert_int_equal(connect(filler, (struct sockaddr *)&address, len), 0);
+	client = tcp_connect(test.port);
+	stream_text(client, RELAYED_V1);
+	expect_stat(&test, RP_STAT_HEADER_V1, 1);
+	expect_silence(client, 50);
+	close(test.handler);
+	test.handler = -1;
+	expect_stat(&test, RP_STAT_HANDLER_FAILED, 1);
+	expect_reset(client);
+	close(client);
+	close(filler);
+}
+
 /* A transfer that was cut off doesn't look complete, on neither side. */
 static void resets(void **state)
 {
@@ -498,6 +527,7 @@ int main(void)
 		TEST(large),
 		TEST_UNIX(half_close),
 		TEST_UNIX(large),
+		TEST_UNIX(handler_gone_meanwhile),
 		TEST(stalled),
 		TEST(idle),
 		TEST(listed),

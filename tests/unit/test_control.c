@@ -50,10 +50,20 @@ static int big(const json_t *request, FILE *out, void *arg)
 	return 0;
 }
 
+/* An error that names a file whose name is no UTF-8. */
+static int fail_bytes(const json_t *request, FILE *out, void *arg)
+{
+	(void)request;
+	(void)arg;
+	fputs("/a\xff.conf:1: bad", out);
+	return -EINVAL;
+}
+
 static const struct control_verb verbs[] = {
 	{"echo", echo},
 	{"fail", fail_verb},
 	{"big", big},
+	{"bytes", fail_bytes},
 };
 
 static struct control *control;
@@ -66,7 +76,7 @@ static int setup(void **state)
 
 	calls = 0;
 	path = temp_path(state, "control");
-	return r || control_open(path, verbs, 3, &calls, &control);
+	return r || control_open(path, verbs, 4, &calls, &control);
 }
 
 static int teardown(void **state)
@@ -166,6 +176,19 @@ static void pipelined(void **state)
 		"{\"ok\":false,\"error\":\"line 1\\nline \\\"2\\\"\"}\n"
 		"{\"ok\":true,\"result\":{\"n\":2,\"verb\":\"echo\"}}\n"
 		"EOF");
+	close(fd);
+}
+
+/* Fails without view_text(): the client then gets no answer at all. */
+static void error_of_any_bytes(void **state)
+{
+	int fd = client();
+
+	(void)state;
+	put(fd, "{\"verb\":\"bytes\"}\n");
+	serve();
+	assert_string_equal(answered(fd), "{\"ok\":false,\"error\":\"/a\\\\xff"
+					  ".conf:1: bad\"}\n");
 	close(fd);
 }
 
@@ -466,14 +489,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(one_request),	 TEST(byte_by_byte),
-		TEST(pipelined),	 TEST(wrong_requests),
-		TEST(request_length),	 TEST(slow_reader),
-		TEST(reader_goes),	 TEST(many_clients),
-		TEST(deadline),		 TEST(deadline_ends),
-		TEST(mode_of_the_file),	 TEST(other_user),
-		TEST(directory_is_made), TEST(cannot_listen),
-		TEST(file_exists),	 TEST(environment),
+		TEST(one_request),	  TEST(byte_by_byte),
+		TEST(pipelined),	  TEST(wrong_requests),
+		TEST(request_length),	  TEST(slow_reader),
+		TEST(reader_goes),	  TEST(many_clients),
+		TEST(deadline),		  TEST(deadline_ends),
+		TEST(mode_of_the_file),	  TEST(other_user),
+		TEST(directory_is_made),  TEST(cannot_listen),
+		TEST(file_exists),	  TEST(environment),
+		TEST(error_of_any_bytes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -171,6 +171,86 @@ static void bad_answers(void **state)
 	json_decref(ask);
 }
 
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, path);
+	assert_int_equal(bind(fd, (void *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	return fd;
+}
+
+/* Goes after the first byte. */
+static void *take_one_byte(void *arg)
+{
+	int fd = accept(*(int *)arg, NULL, NULL);
+	char byte;
+
+	recv(fd, &byte, 1, 0);
+	close(fd);
+	return NULL;
+}
+
+/*
+ * Whoever is asked goes while the question, larger than any socket's buffer,
+ * is on its way. Fails without the look at what send() returns.
+ */
+static void question_not_taken(void **state)
+{
+	const char *path = temp_path(state, "control");
+	json_t *ask, *result = NULL;
+	size_t size = 16 << 20;
+	char *long_text = malloc(size), *error = NULL;
+	int fd = listen_at(path), r;
+	pthread_t thread;
+
+	assert_non_null(long_text);
+	memset(long_text, 'x', size);
+	long_text[size - 1] = '\0';
+	ask = request(long_text, 0);
+	free(long_text);
+	assert_int_equal(pthread_create(&thread, NULL, take_one_byte, &fd), 0);
+	r = control_call(path, ask, &result, &error);
+	assert_true(r == -EPIPE || r == -ECONNRESET);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_null(result);
+	assert_null(error);
+	json_decref(ask);
+	close(fd);
+}
+
+/* Says one thing, without an end, as long as it is listened to. */
+static void *talk_for_ever(void *arg)
+{
+	static const char text[1 << 20];
+	int fd = accept(*(int *)arg, NULL, NULL);
+
+	while (send(fd, text, sizeof(text), MSG_NOSIGNAL) > 0)
+		;
+	close(fd);
+	return NULL;
+}
+
+/* Fails, by the limit of time, without that of CONTROL_ANSWER_MAX. */
+static void answer_without_end(void **state)
+{
+	const char *path = temp_path(state, "control");
+	json_t *ask = request("say", 0), *result = NULL;
+	char *error = NULL;
+	int fd = listen_at(path);
+	pthread_t thread;
+
+	assert_int_equal(pthread_create(&thread, NULL, talk_for_ever, &fd), 0);
+	assert_int_equal(control_call(path, ask, &result, &error), -ENOMEM);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_null(result);
+	assert_null(error);
+	json_decref(ask);
+	close(fd);
+}
+
 static void nobody(void **state)
 {
 	json_t *result = NULL, *ask = request("say", 0);
@@ -195,6 +275,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(answers),
 		TEST(bad_answers),
+		TEST(question_not_taken),
+		TEST(answer_without_end),
 		TEST(nobody),
 	};
 

@@ -116,7 +116,10 @@ static void path_of_any_bytes(void **state)
 	assert_int_equal(address_parse("unix:/a\xff",
 				       &loaded.config->listeners[0].handler),
 			 0);
+	told.config_path = "/b\xff.conf";
 	json = answer(status_write);
+	assert_string_equal(json_string_value(json_object_get(json, "config")),
+			    "/b\\xff.conf");
 	listener = json_array_get(json_object_get(json, "listeners"), 0);
 	assert_string_equal(
 		json_string_value(json_object_get(listener, "handler")),
@@ -251,7 +254,8 @@ static void connection(void **state)
 static void too_many_connections(void **state)
 {
 	static uint32_t numbers[STATUS_CONNECTIONS_MAX / 2 + 1];
-	struct config many = {.n_listeners = sizeof(numbers) / sizeof(*numbers)};
+	struct config many = {.n_listeners =
+				      sizeof(numbers) / sizeof(*numbers)};
 	struct status status = told;
 	int fds[2], accepted[2];
 	char *text;

@@ -7,11 +7,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -378,6 +381,199 @@ static int unpack_changed(off_t offset, bool cut)
 	return error;
 }
 
+/* A server whose handler has no room for another connection. */
+static void start_busy(struct sockaddr_un *address, int *filler)
+{
+	socklen_t len = sizeof(*address);
+	char text[160];
+
+	relayed_stop(&test);
+	memset(address, 0, sizeof(*address));
+	address->sun_family = AF_UNIX;
+	snprintf(address->sun_path, sizeof(address->sun_path),
+		 "/tmp/realpeer-test-%d.sock", getpid());
+	snprintf(text, sizeof(text), "header_timeout = 5s\nhandler = unix:%s\n",
+		 address->sun_path);
+	unlink(address->sun_path);
+	relayed_start(&test, text);
+	close(test.handler);
+	test.handler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*filler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(test.handler, (struct sockaddr *)address, len),
+			 0);
+	assert_int_equal(listen(test.handler, 0), 0);
+	assert_int_equal(connect(*filler, (struct sockaddr *)address, len), 0);
+}
+
+/*
+ * Who waits for a handler cannot be packed. Its client gets a reset, and the
+ * others go on. Fails without the -EBUSY of takeover_add().
+ */
+static void connecting(void **state)
+{
+	int client, silent, filler;
+	struct sockaddr_un address;
+
+	(void)state;
+	start_busy(&address, &filler);
+	silent = tcp_connect(test.port);
+	client = tcp_connect(test.port);
+	stream_text(client, RELAYED_V1);
+	expect_stat(&test, RP_STAT_HEADER_V1, 1);
+	assert_int_equal(change_servers(), 1);
+	expect_reset(client);
+	expect_silence(silent, 0);
+	close(client);
+	close(silent);
+	close(filler);
+	unlink(address.sun_path);
+}
+
+static void *accept_soon(void *argument)
+{
+	int *accepted = argument;
+
+	sleep_ms(100);
+	close(stream_accept(test.handler)); /* the filler's */
+	*accepted = stream_accept(test.handler);
+	return NULL;
+}
+
+/* Or it waits no longer. Fails without look_for_connecting(), server.c. */
+static void connects_in_time(void **state)
+{
+	int client, filler, handler;
+	struct sockaddr_un address;
+	pthread_t thread;
+
+	(void)state;
+	start_busy(&address, &filler);
+	client = tcp_connect(test.port);
+	stream_text(client, RELAYED_V1);
+	expect_stat(&test, RP_STAT_HEADER_V1, 1);
+	pthread_create(&thread, NULL, accept_soon, &handler);
+	assert_int_equal(change_servers(), 1);
+	pthread_join(thread, NULL);
+	stream_text(client, "hello");
+	expect_text(handler, "hello");
+	close(client);
+	expect_end(handler);
+	close(handler);
+	close(filler);
+	unlink(address.sun_path);
+	expect_idle(&test);
+}
+
+/* The parcel of one connection, cut off so, is adopted: it must be reset. */
+static void adopt_cut(off_t length, off_t wrong_byte)
+{
+	int client, handler, parcel, file;
+
+	pair(&client, &handler);
+	assert_int_equal(leave(&parcel), 1);
+	file = file_of(parcel);
+	if (length)
+		assert_int_equal(ftruncate(file, length), 0);
+	else
+		assert_int_equal(pwrite(file, "?", 1, wrong_byte), 1);
+	close(file);
+	start_next();
+	server_adopt(test.server, parcel);
+	close(parcel);
+	expect_reset(client);
+	expect_reset(handler);
+	close(client);
+	close(handler);
+	/* And it serves others. */
+	pair(&client, &handler);
+	stream_text(client, "hello");
+	expect_text(handler, "hello");
+	close(client);
+	expect_end(handler);
+	close(handler);
+	expect_idle(&test);
+}
+
+/*
+ * Another version's, and one with its end missing, by the server. Fails if
+ * takeover_unpack() keeps the descriptors that are left.
+ */
+static void adopted_wrong(void **state)
+{
+	(void)state;
+	adopt_cut(0, 8);
+	adopt_cut(30, 0);
+}
+
+/* Of what a direction held, the last byte is missing. */
+static void cut_off_within_held(void **state)
+{
+	int client, handler, parcel, file;
+	size_t fds = count_fds();
+	unsigned int n = 0;
+	off_t length;
+
+	(void)state;
+	pair(&client, &handler);
+	send_until_stuck(client);
+	assert_int_equal(leave(&parcel), 1);
+	file = file_of(parcel);
+	length = lseek(file, 0, SEEK_END);
+	assert_true(length > (off_t)(24 + sizeof(struct takeover_entry)));
+	assert_int_equal(ftruncate(file, length - 1), 0);
+	close(file);
+	assert_int_equal(takeover_unpack(parcel, reset_it, &n), -EBADMSG);
+	assert_int_equal(n, 0);
+	close(parcel);
+	expect_reset(client);
+	close(client);
+	close(handler);
+	start_next();
+	assert_int_equal(count_fds(), fds);
+}
+
+/* What a parcel whose file is `fd` gives. */
+static int unpack_file(int fd)
+{
+	char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec part = {.iov_base = &byte, .iov_len = 1};
+	struct msghdr message = {
+		.msg_iov = &part,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	unsigned int n = 0;
+	int queue[2], error;
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(fd));
+	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, queue), 0);
+	assert_int_equal(sendmsg(queue[1], &message, 0), 1);
+	error = takeover_unpack(queue[0], reset_it, &n);
+	assert_int_equal(n, 0);
+	close(queue[0]);
+	close(queue[1]);
+	return error;
+}
+
+/* The first descriptor is no file, or none that can be read. */
+static void no_file(void **state)
+{
+	int directory = open("/", O_RDONLY | O_CLOEXEC), pipes[2];
+
+	(void)state;
+	assert_int_equal(pipe(pipes), 0);
+	assert_int_equal(unpack_file(pipes[0]), -ESPIPE);
+	assert_int_equal(unpack_file(directory), -EISDIR);
+	close(directory);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
 static void other_versions(void **state)
 {
 	(void)state;
@@ -438,6 +634,13 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(cut_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_parcel, setup, teardown),
+		cmocka_unit_test_setup_teardown(connecting, setup, teardown),
+		cmocka_unit_test_setup_teardown(connects_in_time, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(adopted_wrong, setup, teardown),
+		cmocka_unit_test_setup_teardown(cut_off_within_held, setup,
+						teardown),
+		cmocka_unit_test(no_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
