@@ -43,7 +43,8 @@ static int print_json(json_t *json)
 
 	json_decref(json);
 	if (r < 0)
-		return failed("JSON", "out of memory");
+		return failed("JSON", ferror(stdout) ? strerror(errno)
+						     : "out of memory");
 	putchar('\n');
 	return EXIT_SUCCESS;
 }
