@@ -127,6 +127,7 @@ $(UNIT_TESTS) $(BPF_TESTS): %: %.o $(TEST_LIB) $(LIB)
 
 $(O)/tests/unit/test_no_memory: LD_FLAGS += $(patsubst %,-Wl$(comma)--wrap=%,\
 	malloc calloc realloc reallocarray strdup strndup asprintf)
+$(O)/tests/unit/test_gone_at_once: LD_FLAGS += -Wl,--wrap=send
 
 $(BENCH): %: %.o $(BENCH_OBJ)
 	$(call say,LD,$@) $(CC) $(LD_FLAGS) -o $@ $^ $(LIBS)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 
-from lib import bpf, header, inline, maps, stream
+from lib import bpf, fault, header, inline, maps, stream
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
 from lib.realpeer import GLOBAL, listener
@@ -27,8 +27,8 @@ RELAY = listener("echo", listen=f"{SERVER}:1883", handler="127.0.0.1:9000",
 
 def run(env, daemon, program, *arguments, stdout=subprocess.PIPE):
     return subprocess.run([env.binary(program), *arguments], env=daemon.variables, text=True,
-                          errors="surrogateescape", stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE,
-                          timeout=20, check=False)
+                          errors="surrogateescape", stdin=subprocess.DEVNULL, stdout=stdout,
+                          stderr=subprocess.PIPE, timeout=20, check=False)
 
 
 @needs()
@@ -272,6 +272,24 @@ def test_many_silent_clients(env):
              lambda: f"600 connections, not {len(server.accepted)}", 20)
     for sock in clients:
         sock.close()
+
+
+@needs(INLINE)
+def test_server_of_another_cgroup(env):
+    """The daemon sees but a part of the cgroups, and the server is not in it.
+
+    Fails without datapath_covers() in setup_target_warning(), setup.c.
+    """
+    root = bpf.mounted("cgroup2")
+    below = f"{root}/{env.prefix}"
+    os.mkdir(below)
+    env.at_end(lambda: os.rmdir(below))
+    inline.Server.start(env)
+    prefix = fault.in_mounts(f"mount --bind {below} {root}")
+    daemon = env.daemon(listener("echo", listen=f"{SERVER}:1883", delivery="inline"),
+                        prefix=prefix).start()
+    check(daemon.process.lines("listener=echo .*cgroup is not below ours"), "not told")
+    daemon.stop()
 
 
 @needs(INLINE, BPFTOOL)
