@@ -134,8 +134,8 @@ static int open_datapath(struct daemon *daemon, FILE *errors)
 		return r;
 	daemon->features = (struct datapath_features){0};
 	snprintf(daemon->features.why, sizeof(daemon->features.why),
-		 "the BPF programs cannot be set up in %s: %s",
-		 datapath_directory(), strerror(-r));
+		 "the BPF programs cannot be set up: %s, in %s", strerror(-r),
+		 datapath_directory());
 	return setup_plan(&daemon->setup, &daemon->features, errors);
 }
 

@@ -170,6 +170,23 @@ def test_changes_are_told(env):
 
 
 @needs(BPF)
+def test_place_of_pins_too_long(env):
+    """REALPEER_BPFFS is longer than a path may be: no programs, and it is said.
+
+    Fails without the length in prepare(), datapath.c, and if the reason stands
+    behind the name, which takes all the room.
+    """
+    handler = env.handler()
+    daemon = env.daemon(listener("echo", listen=f"{SERVER}:1883", handler="127.0.0.1:9000"),
+                        bpffs="/sys/fs/bpf/" + "a/" * 3000).start()
+    equal(daemon.status_of("echo")["offload"], "off", "offload")
+    check(daemon.process.lines("BPF programs cannot be set up: File name too long"), "no reason")
+    with env.lb.connect(ADDRESS) as sock:
+        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+        equal(handler.wait(1).data, PAYLOAD, "bytes at the handler")
+
+
+@needs(BPF)
 def test_sockets_of_nobody(env):
     """LISTEN_FDS that is no number. Fails without the error of activation_take()."""
     daemon = env.daemon(RELAY, prefix=[
@@ -202,10 +219,11 @@ def test_pins_of_another_form(env):
     """Maps in the place of ours that are not as ours are: left alone, and it is
     said what to do. First the one that tells the version, then another.
 
-    Fails without value_size in read_old_settings(), and without is_other_map(),
-    datapath_maps.c: the daemon then relays, and another's data path goes on.
+    Fails without value_size in read_old_settings(), which is asked before anything
+    is loaded, and without is_other_map(), datapath_maps.c: the daemon then does
+    without the programs, while others go on.
     """
-    for name in ("settings", "ports"):
+    for name, loads in (("settings", False), ("ports", True)):
         daemon = env.daemon(RELAY, name=name).start()
         daemon.stop(signal.SIGKILL)
         path = daemon.map_path(name)
@@ -215,6 +233,7 @@ def test_pins_of_another_form(env):
         said = daemon.fails_to_start()
         check("another ABI version" in said and daemon.bpffs in said, f"not clear: {said}")
         equal(bpf.bpftool("map", "show", "pinned", path)["bytes_value"], 4, "size of a value")
+        equal("cannot load" in said, loads, "whether it tried to load")
 
 
 @needs(INLINE)
