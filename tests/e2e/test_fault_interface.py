@@ -3,6 +3,7 @@
 inline again, without a word to the daemon, and the log tells of it."""
 
 import contextlib
+import signal
 
 from lib import bpf, fault, header, inline, stream
 from lib.inline import INLINE, PAYLOAD
@@ -89,6 +90,22 @@ def test_replaced(env):
     link.wait_attached(2)
     link.wait_inline()
     link.told("detached, another interface has its number.* interface=later$", 1)
+    equal(link.running.log_complaints(), [], "complaints in the log")
+
+
+@needs(INLINE, BPFTOOL)
+def test_replaced_without_a_daemon(env):
+    """The same, between one daemon that was killed and the next.
+
+    Fails without unlink() in link_take(), datapath_attach.c.
+    """
+    link = Link(env, "[::]:1883")
+    link.wait_inline()
+    link.running.stop(signal.SIGKILL)
+    env.server.run("ip", "link", "delete", "later")
+    link.add()
+    link.running.start()
+    link.wait_inline()
     equal(link.running.log_complaints(), [], "complaints in the log")
 
 
