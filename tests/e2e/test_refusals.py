@@ -15,9 +15,10 @@ from lib import bpf, fault, header, inline, maps, stream
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
 from lib.realpeer import GLOBAL, listener
-from lib.requirement import BPF, BPFTOOL, needs
+from lib.requirement import BPF, BPFTOOL, needs, program
 from lib.topology import CLIENTS, LB, LB_FRONT, SERVER
 
+SETPRIV = program("setpriv")
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
@@ -291,6 +292,39 @@ def test_many_silent_clients(env):
              lambda: f"600 connections, not {len(server.accepted)}", 20)
     for sock in clients:
         sock.close()
+
+
+@needs(INLINE)
+def test_probe_cannot_be_sent(env):
+    """There is no way back to a silent client: it is said, the client is asked
+    again, and the server sees it once there is a way.
+
+    Fails without warn_no_probe() in on_overdue(), datapath_upkeep.c.
+    """
+    server = inline.Server.start(env, behaviour=lambda accepted: accepted.receive(), first=b"")
+    daemon = inline.daemon(env, proxy_protocol="enabled", header_timeout="1s")
+    with env.lb.connect(ADDRESS):
+        env.server.run("ip", "route", "add", "unreachable", f"{LB}/32")
+        daemon.process.wait_log("^warning: .*cannot probe a silent client.*No route to host")
+        env.server.run("ip", "route", "delete", "unreachable", f"{LB}/32")
+        server.wait(1)
+
+
+@needs(BPF, SETPRIV)
+def test_no_right_to_mount_where_told(env):
+    """REALPEER_BPFFS is in no bpffs, and there is no CAP_SYS_ADMIN to mount one.
+
+    Fails without the error of the last mount() in make_directory(), datapath.c.
+    """
+    env.handler()
+    os.chmod(env.directory, 0o777)
+    daemon = env.daemon(
+        listener("echo", listen=f"{SERVER}:1883", handler="127.0.0.1:9000"),
+        bpffs=env.path("pins"),
+        prefix=["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin"]).start()
+    check(daemon.process.lines("no place for pins.*not permitted"), "no reason")
+    with env.lb.connect(ADDRESS) as sock:
+        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
 
 
 @needs(INLINE)

@@ -262,6 +262,9 @@ static void other_layout(void **state)
 	make_settings(state, RP_ABI_VERSION);
 	close(make_map(state, BPF_MAP_TYPE_HASH, "connections",
 		       sizeof(uint64_t), sizeof(struct rp_connection) + 8, 10));
+	/* Nor without a map that belongs to it. */
+	assert_int_equal(pins_connections(*state, see_connection, &seen),
+			 -ENOENT);
 	close(make_map(state, BPF_MAP_TYPE_HASH, "tlvs", sizeof(uint64_t),
 		       sizeof(struct rp_tlvs), 10));
 	assert_int_equal(pins_connections(*state, see_connection, &seen),

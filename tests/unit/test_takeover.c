@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -532,6 +533,39 @@ static void cut_off_within_held(void **state)
 	assert_int_equal(count_fds(), fds);
 }
 
+/*
+ * A daemon that is not root's may not have as large a queue as it likes, but as
+ * large as anybody may. Fails without SO_SNDBUF in takeover_begin().
+ */
+static void without_privileges(void **state)
+{
+	struct takeover takeover;
+	int usual[2], before, now, status;
+	socklen_t len = sizeof(int);
+	pid_t child;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, usual), 0);
+	getsockopt(usual[0], SOL_SOCKET, SO_SNDBUF, &before, &len);
+	fflush(NULL);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		if (setresuid(65534, 65534, 65534) ||
+		    takeover_begin(&takeover) ||
+		    getsockopt(takeover.queue[1], SOL_SOCKET, SO_SNDBUF, &now,
+			       &len))
+			exit(1);
+		exit(now > before ? 0 : 2);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	close(usual[0]);
+	close(usual[1]);
+}
+
 /* What a parcel whose file is `fd` gives. */
 static int unpack_file(int fd)
 {
@@ -640,6 +674,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(adopted_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(cut_off_within_held, setup,
 						teardown),
+		cmocka_unit_test(without_privileges),
 		cmocka_unit_test(no_file),
 	};
 
