@@ -42,19 +42,6 @@ static __always_inline int rp_is_bypassed(void)
 	return bypass && *bypass;
 }
 
-/* That sockops takes the daemon's child for what it is. */
-static __always_inline void rp_mark_daemon(const struct rp_tuple *tuple,
-					   __u32 number)
-{
-	struct rp_handshake left = {
-		.since = bpf_ktime_get_boot_ns(),
-		.listener = number,
-		.stage = RP_STAGE_DAEMON,
-	};
-
-	bpf_map_update_elem(&handshakes, tuple, &left, BPF_NOEXIST);
-}
-
 static __always_inline int rp_give_to_daemon(struct bpf_sk_lookup *ctx)
 {
 	struct rp_settings *now;
@@ -98,10 +85,8 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 		bpf_map_delete_elem(&handshakes, &tuple);
 		return SK_PASS;
 	}
-	if (rp_is_trusted(number, tuple.peer)) {
-		rp_mark_daemon(&tuple, number);
+	if (rp_is_trusted(number, tuple.peer))
 		return rp_give_to_daemon(ctx);
-	}
 	if (listener->untrusted == RP_UNTRUSTED_DIRECT)
 		return SK_PASS;
 	rp_count(number, RP_STAT_UNTRUSTED);

@@ -92,6 +92,14 @@ struct {
 	__type(value, __u64);
 } handover __weak SEC(".maps");
 
+/* Which sockets are those, and their children, who inherit the mark. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+	__type(key, int);
+	__type(value, __u32);
+} handover_marks __weak SEC(".maps");
+
 /* Set while TC itself looks for a listener; see lookup.bpf.c. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

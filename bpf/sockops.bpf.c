@@ -235,13 +235,21 @@ static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
 	return 1;
 }
 
+/* Did the safety net, or TC, give it to the daemon? */
+static __always_inline int rp_is_of_daemon(struct bpf_sock_ops *ctx)
+{
+	return ctx->sk &&
+	       bpf_sk_storage_get(&handover_marks, ctx->sk, NULL, 0) != NULL;
+}
+
 /*
  * A child without a record, on a listener whose handshakes are TC's: a plain
  * client that need not be trusted, or one whose SYN came before the programs
  * did. Nothing has judged that, so where a header is required TC shall reset
  * it at its first byte.
  */
-static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
+static __always_inline void rp_on_unjudged(struct bpf_sock_ops *ctx,
+					   const struct rp_tuple *tuple,
 					   const struct rp_handshake *known,
 					   __u32 number,
 					   const struct rp_listener *listener)
@@ -250,11 +258,9 @@ static __always_inline void rp_on_unjudged(const struct rp_tuple *tuple,
 				     .stage = RP_STAGE_STRAY};
 	struct rp_gates *open = rp_gates_now();
 
-	if (known && known->stage == RP_STAGE_DAEMON) {
+	if (known && known->stage == RP_STAGE_DAEMON)
 		bpf_map_delete_elem(&handshakes, tuple);
-		return;
-	}
-	if (listener->delivery != RP_DELIVERY_INLINE)
+	if (listener->delivery != RP_DELIVERY_INLINE || rp_is_of_daemon(ctx))
 		return;
 	if (rp_screens(listener) && !rp_is_trusted(number, tuple->peer)) {
 		rp_count(number, RP_STAT_CONNECTIONS);
@@ -293,7 +299,7 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 		return;
 	rp_watch_close(ctx);
 	if (listener->offload == RP_OFFLOAD_ACCEPT) {
-		rp_on_unjudged(&tuple, known, first.listener, listener);
+		rp_on_unjudged(ctx, &tuple, known, first.listener, listener);
 	} else if (listener->offload == RP_OFFLOAD_PEEK) {
 		first.cookie = bpf_get_socket_cookie(ctx);
 		first.seq = ctx->rcv_nxt;

@@ -494,6 +494,35 @@ void datapath_forget(struct datapath *datapath, uint64_t cookie, bool has_tlvs)
 		forget_tlvs(datapath, cookie);
 }
 
+/*
+ * Did a record find no room when a handler's socket should have got it, and
+ * would it still find none? As rp_is_full() in accept.bpf.c.
+ */
+static bool is_full(struct datapath *datapath)
+{
+	struct realpeer *skeleton = datapath->skeleton;
+	static const struct rp_connection record;
+	uint64_t nobody = 0; /* no socket has this cookie */
+	uint32_t zero = 0;
+	bool full;
+
+	if (!__atomic_load_n(&datapath->gates->full, __ATOMIC_RELAXED))
+		return false;
+	full = bpf_map__update_elem(skeleton->maps.unrecorded, &nobody,
+				    sizeof(nobody), &zero, sizeof(zero),
+				    BPF_ANY) ||
+	       bpf_map__update_elem(skeleton->maps.connections, &nobody,
+				    sizeof(nobody), &record, sizeof(record),
+				    BPF_ANY);
+	bpf_map__delete_elem(skeleton->maps.connections, &nobody,
+			     sizeof(nobody), 0);
+	bpf_map__delete_elem(skeleton->maps.unrecorded, &nobody, sizeof(nobody),
+			     0);
+	if (!full)
+		__atomic_store_n(&datapath->gates->full, 0, __ATOMIC_RELAXED);
+	return full;
+}
+
 int datapath_announce(struct datapath *datapath, uint64_t cookie,
 		      const struct rp_connection *record,
 		      const struct rp_tlvs *tlvs)
@@ -503,6 +532,8 @@ int datapath_announce(struct datapath *datapath, uint64_t cookie,
 
 	if (!datapath)
 		return 0;
+	if (is_full(datapath))
+		return -E2BIG;
 	announced.record.shown = 1;
 	announced.record.tlvs = store_tlvs(datapath, cookie, tlvs);
 	__atomic_add_fetch(&datapath->gates->announced, 1, __ATOMIC_SEQ_CST);

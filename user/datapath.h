@@ -135,8 +135,9 @@ void datapath_forget(struct datapath *datapath, uint64_t cookie, bool has_tlvs);
  * For client_address = getpeername, before connect() on the daemon's socket
  * `cookie`: sockops hands the record on to the socket that the handler
  * accepts, and getpeername() on that one returns record->client. 0, or -E2BIG
- * when so many wait for their handlers that there is no room: then it must not
- * be connected, as the handler would see the daemon.
+ * when there is no room for its record, or so many wait for their handlers that
+ * there is none for the word of it: then it must not be connected, as the
+ * handler would see the daemon.
  */
 int datapath_announce(struct datapath *datapath, uint64_t cookie,
 		      const struct rp_connection *record,

@@ -135,6 +135,20 @@ int datapath_refresh(struct datapath *datapath)
 				    sizeof(zero), &now, sizeof(now), BPF_ANY);
 }
 
+static int hand_over_to(struct realpeer *skeleton, uint32_t slot, int fd)
+{
+	__u64 value = fd;
+	__u32 mark = 1;
+	int error = bpf_map__update_elem(skeleton->maps.handover, &slot,
+					 sizeof(slot), &value, sizeof(value),
+					 BPF_ANY);
+
+	return error ? error
+		     : bpf_map__update_elem(skeleton->maps.handover_marks, &fd,
+					    sizeof(fd), &mark, sizeof(mark),
+					    BPF_ANY);
+}
+
 int datapath_set_handover(struct datapath *datapath, const int *sockets,
 			  uint32_t n)
 {
@@ -146,9 +160,7 @@ int datapath_set_handover(struct datapath *datapath, const int *sockets,
 	if (n > bpf_map__max_entries(map))
 		n = bpf_map__max_entries(map);
 	for (uint32_t i = 0; i < n; i++) {
-		__u64 socket = sockets[i];
-		int error = bpf_map__update_elem(map, &i, sizeof(i), &socket,
-						 sizeof(socket), BPF_ANY);
+		int error = hand_over_to(datapath->skeleton, i, sockets[i]);
 
 		if (error)
 			return error;

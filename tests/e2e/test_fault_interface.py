@@ -185,7 +185,7 @@ def test_attached_meanwhile(env):
     """The SYN came before the program was there, so the safety net gave it to the
     daemon, and the header after.
 
-    Fails without rp_mark_daemon(), lookup.bpf.c: a child that nobody judged.
+    Fails without rp_is_of_daemon(), sockops.bpf.c: a child that nobody judged.
     """
     server = inline.Server.start(env, ("::", 1883))
     running = inline.daemon(env, "[::]:1883", trusted=TRUSTED)

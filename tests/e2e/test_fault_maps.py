@@ -123,6 +123,31 @@ def test_full_connections(env):
     check(daemon.stat("any", "map_full") > 0, "it is not counted")
 
 
+@needs(BPF, BPFTOOL, MEMORY)
+def test_full_connections_shown(env):
+    """A handler that getpeername() tells the client is told of nobody rather than
+    of realpeerd, once; then nobody is connected to it until there is room.
+
+    Fails without is_full(), datapath.c, and without rp_bind_nobody(), sockops.bpf.c.
+    """
+    handler = env.handler()
+    daemon = env.realpeerd("".join(
+        listener(offload, listen=f"{SERVER}:{port}", handler="127.0.0.1:9000", offload=offload,
+                 client_address="getpeername") for port, offload in ((1883, "peek"), (1884, "off"))))
+    with maps.Map(daemon.map_path("connections")) as connections:
+        connections.fill()
+        with env.lb.connect(ADDRESS) as sock:
+            stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+            equal(handler.wait(1).peer, ("0.0.0.0", 0), "client")
+        for port in (1883, 1884):
+            stream.refused(env.lb, (SERVER, port), HEADER + PAYLOAD)
+        equal(len(handler.accepted), 1, "connections of the handler")
+        connections.clear()
+    for port in (1883, 1884):
+        relays(env, handler, port)
+    check(daemon.stat("off", "map_full") > 0, "it is not counted")
+
+
 @needs(INLINE, BPFTOOL, MEMORY)
 def test_full_connections_inline(env):
     """The server is told nobody's address rather than the balancer's by the
