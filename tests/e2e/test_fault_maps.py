@@ -133,7 +133,8 @@ def test_full_connections_shown(env):
     handler = env.handler()
     daemon = env.realpeerd("".join(
         listener(offload, listen=f"{SERVER}:{port}", handler="127.0.0.1:9000", offload=offload,
-                 client_address="getpeername") for port, offload in ((1883, "peek"), (1884, "off"))))
+                 client_address="getpeername")
+        for port, offload in ((1883, "peek"), (1884, "off"))))
     with maps.Map(daemon.map_path("connections")) as connections:
         connections.fill()
         with env.lb.connect(ADDRESS) as sock:
