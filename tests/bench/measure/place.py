@@ -40,6 +40,7 @@ class Place:
     def __init__(self, cores, build, path, backends=1):
         Place._count += 1
         self.prefix = f"rpbench-{os.getpid()}-{Place._count}"
+        self.pins = f"{realpeer.BPFFS_ROOT}/{self.prefix}-pins"
         self.cores = cores
         self.build = build
         self.path = path(self.prefix)
@@ -121,7 +122,7 @@ class Place:
                 os.path.join(self.build, "realpeerd"), "-c",
                 self.write("realpeer.conf", config)], {
                     "NOTIFY_SOCKET": path,
-                    "REALPEER_BPFFS": f"{realpeer.BPFFS_ROOT}/{self.prefix}-pins",
+                    "REALPEER_BPFFS": self.pins,
                     "REALPEER_RUN": os.path.join(self.directory, "run")})
 
             def ready():

@@ -38,6 +38,7 @@ TARGETS = [
            1 / 0.98),
     Target("inline, daemon CPU for 10,000 connections, s", "inline", "v2_proxy", None, 0.001),
     Target("inline, daemon memory of a connection, B", "inline", "idle_user", None, 1),
+    Target("inline, memory of maps for a connection, B", "inline", "idle_maps", None, 512),
 ]
 
 for _relay in ("relay-accept", "relay-peek", "relay-off", "relay-none"):

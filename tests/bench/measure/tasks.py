@@ -3,6 +3,7 @@
 {metric: value}. What a metric means and how it is written is in METRICS."""
 
 import math
+import os
 import resource
 import time
 
@@ -53,6 +54,7 @@ METRICS = [
     Metric("idle_user", "idle connection, memory of the proxy", "B"),
     Metric("idle_kernel", "idle connection, memory of the kernel, ends included", "KiB",
            "{:.1f}", KIB),
+    Metric("idle_maps", "of that in maps of realpeer", "B"),
     Metric("payload_proxy", "refusing 100,000 without a header, proxy CPU", "s", "{:.3f}"),
     Metric("payload_total", "refusing 100,000 without a header, all CPU", "s", "{:.2f}"),
     Metric("broken_proxy", "refusing 100,000 broken headers, proxy CPU", "s", "{:.3f}"),
@@ -181,13 +183,16 @@ def idle(place, system, sizes):
     # memory that came with the first connections is there already
     user = usage.user_memory(place.proxy.pid) if place.proxy else 0
     kernel = usage.kernel_memory()
+    maps = usage.map_memory(place.pins)
     count = most_held(system, sizes.idle)
     with Held(place, system, count):
         time.sleep(0.3)  # per-CPU counts of the kernel get settled
         if place.proxy:
             user = usage.user_memory(place.proxy.pid) - user
         kernel = usage.kernel_memory() - kernel
-    return {"idle_user": user / count, "idle_kernel": kernel / count}
+        maps = usage.map_memory(place.pins) - maps
+    found = {"idle_user": user / count, "idle_kernel": kernel / count}
+    return {**found, "idle_maps": maps / count} if os.path.exists(place.pins) else found
 
 
 RUBBISH = {

@@ -6,6 +6,8 @@ import glob
 import os
 import time
 
+from lib import bpf
+
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -104,6 +106,16 @@ class Meter:
     def total(self, load):
         """CPU seconds of all who took part; `load` is what load said."""
         return self.proxy + self.backend + self.softirq + load["cpu_seconds"]
+
+
+def map_memory(directory):
+    """Bytes of the maps that are pinned there; those without preallocation count
+    what they hold."""
+    if not os.path.isdir(directory):
+        return 0
+    paths = (os.path.join(directory, name) for name in os.listdir(directory))
+    return sum(bpf.bpftool("map", "show", "pinned", path)["bytes_memlock"]
+               for path in paths if not os.path.isdir(path))
 
 
 def _machine():
