@@ -373,7 +373,7 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 		return TC_ACT_UNSPEC;
 	if (!rp_is_trusted(memory->number, packet->tuple.peer))
 		return rp_on_untrusted_syn(skb, memory, listener);
-	if (!rp_has_plain_ip(packet) || !now->syncookies)
+	if (!rp_has_plain_ip(packet) || !now->syncookies || rp_is_losing())
 		return rp_leave(memory, RP_STAGE_DAEMON);
 	switch (rp_find_owner(skb, memory, listener)) {
 	case RP_OWNER_LISTENER:

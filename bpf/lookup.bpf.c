@@ -6,6 +6,9 @@
  * that the host still holds in TIME_WAIT, an interface without the program,
  * options that TC leaves alone. Such a connection must not reach the server
  * with its header unread, so the daemon gets it, and without a daemon nobody.
+ *
+ * It also asks when the socket that TC assigned was lost on the way. Then TC
+ * leaves connections to the daemon from the next SYN on.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -16,6 +19,9 @@
 #include "listeners.h"
 
 #define AF_INET 2
+
+/* From TC to the stack: one softirq, and a generous measure of one. */
+#define ON_THE_WAY_NS (100 * 1000000ULL)
 
 static __always_inline void rp_read_lookup(struct bpf_sk_lookup *ctx,
 					   struct rp_tuple *tuple)
@@ -61,6 +67,39 @@ static __always_inline int rp_give_to_daemon(struct bpf_sk_lookup *ctx)
 	return error ? SK_DROP : SK_PASS;
 }
 
+/*
+ * Did TC assign a socket to the segment for which the stack now asks for one?
+ * Where there is any NAT rule, nf_nat_ipv4_local_in() and its like take it
+ * off again: it is a request, which has no port yet, and so looks as if the
+ * segment's had been translated. With a full accept queue no socket comes to
+ * be either, but that the stack need not ask for, and the peer's
+ * retransmission is TC's again. Should that pass TC by, then it is later.
+ */
+static __always_inline int rp_is_lost(const struct rp_handshake *known)
+{
+	__u32 slot = known->claim - 1;
+	struct rp_claim *claim;
+
+	if (!known->claim || known->claim == RP_CLAIM_OF_DAEMON)
+		return !!known->claim;
+	claim = bpf_map_lookup_elem(&claims, &slot);
+	/* The sequence number tells whether it is still this one's. */
+	return claim &&
+	       claim->seq - known->peer_isn - 1 <= RP_KERNEL_HEADER_MAX &&
+	       bpf_ktime_get_boot_ns() - claim->record.since < ON_THE_WAY_NS;
+}
+
+/* TC has answered for a socket that the stack can't have: the peer is reset. */
+static __always_inline int rp_on_lost(const struct rp_tuple *tuple)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	if (open)
+		__sync_fetch_and_add(&open->lost, 1);
+	bpf_map_delete_elem(&handshakes, tuple);
+	return SK_DROP;
+}
+
 SEC("sk_lookup")
 int rp_lookup(struct bpf_sk_lookup *ctx)
 {
@@ -74,18 +113,24 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 		return SK_PASS;
 	rp_read_lookup(ctx, &tuple);
 	listener = rp_find_listener(&tuple, &number);
-	if (!listener || listener->offload != RP_OFFLOAD_ACCEPT ||
-	    listener->delivery != RP_DELIVERY_INLINE)
+	if (!listener || listener->offload != RP_OFFLOAD_ACCEPT)
+		return SK_PASS;
+	known = bpf_map_lookup_elem(&handshakes, &tuple);
+	if (known && rp_is_lost(known))
+		return rp_on_lost(&tuple);
+	if (listener->delivery != RP_DELIVERY_INLINE)
 		return SK_PASS;
 	/* The daemon itself, on its way to the server. */
 	if (rp_is_announced(&tuple))
 		return SK_PASS;
-	known = bpf_map_lookup_elem(&handshakes, &tuple);
 	if (known && known->stage == RP_STAGE_NOBODY) {
 		bpf_map_delete_elem(&handshakes, &tuple);
 		return SK_PASS;
 	}
-	if (rp_is_trusted(number, tuple.peer))
+	/* A plain client's socket on another port is lost as well. */
+	if (rp_is_trusted(number, tuple.peer) ||
+	    (rp_is_losing() && listener->handler_port &&
+	     listener->untrusted == RP_UNTRUSTED_DIRECT))
 		return rp_give_to_daemon(ctx);
 	if (listener->untrusted == RP_UNTRUSTED_DIRECT)
 		return SK_PASS;

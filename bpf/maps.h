@@ -196,6 +196,14 @@ static __always_inline struct rp_gates *rp_gates_now(void)
 	return bpf_map_lookup_elem(&gates, &zero);
 }
 
+/* Does the stack not get the sockets that TC assigns? See lookup.bpf.c. */
+static __always_inline int rp_is_losing(void)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	return open && open->lost;
+}
+
 static __always_inline int rp_has_announced(void)
 {
 	struct rp_gates *open = rp_gates_now();

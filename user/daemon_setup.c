@@ -197,12 +197,14 @@ int daemon_reload(struct daemon *daemon, char **ret_text)
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
 		   now.tv_sec * 1000000ULL + now.tv_nsec / 1000);
 	r = daemon_run_step(daemon, reload_into, ret_text);
-	if (r < 0)
+	if (r < 0) {
 		log_error("reload msg=\"failed, the old configuration stays in "
 			  "force\"");
-	else
+	} else {
+		datapath_try_again(daemon->datapath);
 		log_notice("reload msg=done listeners=%zu",
 			   daemon->setup.config->n_listeners);
+	}
 	daemon_notify_ready(daemon);
 	return r;
 }

@@ -104,6 +104,13 @@ int datapath_set_handover(struct datapath *datapath, const int *sockets,
 uint32_t datapath_upkeep(struct datapath *datapath);
 
 /*
+ * Does the kernel lose the sockets that TC assigns, as it does where there are
+ * NAT rules? Then everybody is relayed, until one is tried again.
+ */
+bool datapath_is_losing(const struct datapath *datapath);
+void datapath_try_again(struct datapath *datapath);
+
+/*
  * A descriptor that is readable when interfaces or addresses changed, and
  * what to do then: attach to what is new. -1 without a datapath.
  */

@@ -51,6 +51,7 @@ struct datapath {
 	bool prune_due;		     /* see datapath_prune() */
 	bool attach_due;	     /* the interfaces were not looked at */
 	bool sysctls_unread;	     /* and that was told */
+	bool losing_told;	     /* that datapath_is_losing() */
 	uint64_t prune_at;	     /* ns of CLOCK_BOOTTIME, 0: unset */
 	uint64_t search_next;	     /* for lost orphans, 0: from the start */
 	uint64_t search_lost;	     /* gates->lost_orphans when it began */

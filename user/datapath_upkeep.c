@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * datapath_upkeep.c - what BPF programs cannot do for want of a clock: follow
- * the sysctls, drop the records of orphans, and wake silent clients.
+ * the sysctls, drop the records of orphans, wake silent clients, and tell what
+ * the programs found out.
  */
 #include <errno.h>
 #include <netinet/ip.h>
@@ -324,6 +325,32 @@ static void prune(struct datapath *datapath, uint64_t now)
 	}
 }
 
+bool datapath_is_losing(const struct datapath *datapath)
+{
+	return datapath &&
+	       __atomic_load_n(&datapath->gates->lost, __ATOMIC_RELAXED);
+}
+
+void datapath_try_again(struct datapath *datapath)
+{
+	if (!datapath_is_losing(datapath))
+		return;
+	__atomic_store_n(&datapath->gates->lost, 0, __ATOMIC_SEQ_CST);
+	datapath->losing_told = false;
+	log_notice("msg=\"inline is tried again\"");
+}
+
+static void tell_losing(struct datapath *datapath)
+{
+	if (datapath->losing_told || !datapath_is_losing(datapath))
+		return;
+	datapath->losing_told = true;
+	log_warning("msg=\"the kernel loses the sockets that TC assigns, as it "
+		    "does where this network namespace has NAT rules: the "
+		    "daemon relays until a reload; notrack rules for the "
+		    "listener's port keep it inline, see README.md\"");
+}
+
 uint32_t datapath_upkeep(struct datapath *datapath)
 {
 	uint64_t now = clock_boot_ns();
@@ -337,6 +364,7 @@ uint32_t datapath_upkeep(struct datapath *datapath)
 		datapath_look_again(datapath);
 	if (datapath->features.offload < RP_OFFLOAD_ACCEPT)
 		return 1000;
+	tell_losing(datapath);
 	if (datapath_refresh(datapath))
 		log_warning("msg=\"cannot tell the programs of sysctls\"");
 	review_handshakes(datapath, now);

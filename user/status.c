@@ -58,6 +58,16 @@ static json_t *handler_json(const struct listener_config *listener)
 		       : json_null();
 }
 
+/* Why the listener's connections get no more than they do. */
+static const char *why(const struct status *status, size_t i)
+{
+	return status->plans[i].offload == RP_OFFLOAD_ACCEPT &&
+			       datapath_is_losing(status->datapath)
+		       ? "relayed: the kernel loses the sockets that TC "
+			 "assigns, as NAT rules make it"
+		       : status->plans[i].why;
+}
+
 static json_t *listener_json(const struct status *status, size_t i)
 {
 	const struct listener_config *listener = &status->config->listeners[i];
@@ -67,10 +77,9 @@ static json_t *listener_json(const struct status *status, size_t i)
 		listener->name, "listen", listen_json(listener), "mode",
 		mode_name(listener->mode), "delivery",
 		delivery_name(listener->delivery), "offload",
-		offload_name(status->plans[i].offload), "why",
-		status->plans[i].why, "handler", handler_json(listener),
-		"client_address", client_address_name(listener->client_address),
-		"active",
+		offload_name(status->plans[i].offload), "why", why(status, i),
+		"handler", handler_json(listener), "client_address",
+		client_address_name(listener->client_address), "active",
 		(json_int_t)server_active(status->server, status->numbers[i]));
 }
 

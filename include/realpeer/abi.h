@@ -318,6 +318,8 @@ struct rp_gates {
 	__u64 unrecorded;   /* entries of that map */
 	__u64 full;	    /* 1: the last record did not find room */
 	__u64 lost_orphans; /* records that found no room in `orphans` */
+	__u64 lost;	    /* sockets that TC assigned and the stack never
+			       saw, since the last reload */
 };
 
 /* The one value of `settings`. */

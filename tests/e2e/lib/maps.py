@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""Pinned maps that a test fills up, with bpf(2): bpftool writes one entry for
-each process that it is started as."""
+"""Pinned maps that a test reads or fills up, with bpf(2): bpftool writes one
+entry for each process that it is started as."""
 
 import ctypes
 import os
@@ -8,6 +8,7 @@ import struct
 
 from . import bpf
 
+BPF_MAP_LOOKUP_ELEM = 1
 BPF_OBJ_GET_INFO_BY_FD = 15
 BPF_MAP_FREEZE = 22
 BPF_MAP_UPDATE_BATCH = 26
@@ -48,6 +49,12 @@ class Map:
 
     def _write(self, first, count, values):
         self._batch(BPF_MAP_UPDATE_BATCH, self._keys(first, count), values)
+
+    def get(self, key):
+        key, value = bytearray(key), bytearray(self.value_size)
+        bpf._bpf(BPF_MAP_LOOKUP_ELEM, struct.pack(
+            "IIQQQ", self.fd, 0, _address(key), _address(value), 0))
+        return bytes(value)
 
     def put(self, key, value):
         self._batch(BPF_MAP_UPDATE_BATCH, bytearray(key), bytearray(value))

@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 
 from . import bpf
 from .bpf import BPFFS_ROOT
-from .poll import wait_for
+from .maps import Map
+from .poll import equal, wait_for
 from .topology import TRUSTED
 
 SANITIZER = r"(ERROR|WARNING): \w+Sanitizer|runtime error:"
@@ -65,6 +67,7 @@ class Realpeer:
             REALPEER_RUN=self.run_directory, **(variables or {}))
         self.program = env.binary("realpeerd")
         self.process = None
+        self.loses = 0  # see lost(): some are where there are NAT rules
         self.configure(config)
 
     def configure(self, config):
@@ -186,6 +189,14 @@ class Realpeer:
         """The pinned map `connections`, read by bpftool."""
         return bpf.map_values(self.map_path("connections"))
 
+    def lost(self):
+        """Sockets that TC assigned and the stack never saw: rp_gates.lost."""
+        path = self.map_path("gates")
+        if not os.path.exists(path):
+            return 0
+        with Map(path) as gates:
+            return struct.unpack_from("Q", gates.get(bytes(4)), 6 * 8)[0]
+
     def log_complaints(self):
         """Lines of level warning and error."""
         return self.process.lines(r"^(warning|error): ")
@@ -207,6 +218,7 @@ class Realpeer:
             if not self.process.alive():
                 raise AssertionError(
                     f"{self.name} ended by itself: {self.process.popen.returncode}")
+            equal(self.lost(), self.loses, "lost sockets")
             status = self.stop()
             if status:
                 raise AssertionError(f"exit status of {self.name}: {status}")
