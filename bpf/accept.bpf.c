@@ -313,7 +313,7 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 	input = bpf_map_lookup_elem(&scratch, &zero);
 	if (!input)
 		return TC_ACT_SHOT;
-	if (!listener) { /* it went: nobody is to be watched for it */
+	if (!listener) { /* it went, and strays are none any more */
 		bpf_map_delete_elem(&handshakes, &packet->tuple);
 		return TC_ACT_UNSPEC;
 	}
@@ -335,8 +335,8 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 }
 
 /*
- * May this be of a connection whose socket does not exist yet, or that is
- * watched? The first acknowledge our SYN-ACK and no more.
+ * May this be of a connection whose socket does not exist yet, or of a stray?
+ * The first acknowledge our SYN-ACK and no more.
  */
 static __always_inline int rp_may_be_early(const struct tcphdr *tcp)
 {
@@ -362,8 +362,8 @@ static __always_inline int rp_is_port(struct __sk_buff *skb)
 }
 
 /*
- * A segment with data, or with urgent data to come. Before its first byte an
- * untrusted peer sends plain ones, or none. A function of its own, for hardly
+ * A segment with data, or with urgent data to come. Before its first byte a
+ * plain client sends plain ones, or none. A function of its own, for hardly
  * any packet comes here.
  */
 static __noinline int rp_screen(struct __sk_buff *skb,
@@ -374,17 +374,22 @@ static __noinline int rp_screen(struct __sk_buff *skb,
 	struct rp_workspace *memory;
 	struct rp_listener *listener;
 	__u32 zero = 0;
+	int trusted;
 
-	if (!rp_is_unspoken(skb, packet, &unspoken) ||
-	    rp_is_judged(&packet->tuple, &unspoken))
-		return TC_ACT_UNSPEC;
 	memory = bpf_map_lookup_elem(&workspace, &zero);
 	if (!memory)
 		return TC_ACT_SHOT;
-	listener = rp_find_listener(&packet->tuple, &memory->number);
-	if (!listener || !rp_screens(listener) ||
-	    rp_is_trusted(memory->number, packet->tuple.peer))
+	/* It may be put together for a connection that is still to come. */
+	if (!packet->fragment &&
+	    (!rp_is_unspoken(skb, packet, &memory->reply, &unspoken) ||
+	     rp_is_judged(&packet->tuple, &unspoken)))
 		return TC_ACT_UNSPEC;
+	listener = rp_find_listener(&packet->tuple, &memory->number);
+	if (!listener || !rp_is_inline(listener))
+		return TC_ACT_UNSPEC;
+	trusted = rp_is_trusted(memory->number, packet->tuple.peer);
+	if (packet->fragment)
+		return trusted ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 	/*
 	 * An urgent byte is not in the stream that the server reads. Of what
 	 * begins before the first byte TCP would take the rest.
@@ -395,14 +400,16 @@ static __noinline int rp_screen(struct __sk_buff *skb,
 		return TC_ACT_SHOT;
 	/* Kept back with the first byte, so that it is sent again with it. */
 	if (seq != unspoken.seq)
-		return bpf_map_lookup_elem(&handshakes, &packet->tuple)
-			       ? TC_ACT_SHOT
-			       : TC_ACT_UNSPEC;
+		return rp_find_held(&packet->tuple, &unspoken) ? TC_ACT_SHOT
+							       : TC_ACT_UNSPEC;
 	if (!rp_is_intact(skb, packet, &memory->summing))
 		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
 	memory->packet = *packet;
 	memory->now = bpf_ktime_get_boot_ns();
-	return rp_screen_first(skb, memory, listener, &unspoken);
+	if (trusted || listener->untrusted == RP_UNTRUSTED_RESET)
+		return rp_screen_stray(skb, memory, listener, &unspoken);
+	return rp_screen_first(skb, memory, listener, &unspoken,
+			       RP_STAT_UNTRUSTED_HEADER);
 }
 
 static __always_inline int rp_is_screening(void)

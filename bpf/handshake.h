@@ -213,6 +213,24 @@ static __always_inline int rp_is_marked(__u32 isn)
 	return isn * ISN_MARK < 1U << (32 - ISN_MARK_BITS);
 }
 
+/* The little of an IP header that a SYN cookie is made of; its size. */
+static __always_inline __u32 rp_fill_ip(struct rp_reply *reply,
+					const struct rp_tuple *tuple)
+{
+	if (rp_is_v4(tuple->peer)) {
+		__builtin_memset(&reply->ip4, 0, sizeof(reply->ip4));
+		reply->ip4.version = 4;
+		__builtin_memcpy(&reply->ip4.saddr, tuple->peer + 12, 4);
+		__builtin_memcpy(&reply->ip4.daddr, tuple->local + 12, 4);
+		return sizeof(reply->ip4);
+	}
+	__builtin_memset(&reply->ip6, 0, sizeof(reply->ip6));
+	reply->ip6.version = 6;
+	__builtin_memcpy(&reply->ip6.saddr, tuple->peer, 16);
+	__builtin_memcpy(&reply->ip6.daddr, tuple->local, 16);
+	return sizeof(reply->ip6);
+}
+
 /*
  * As hard to guess as the kernel's own (RFC 6528), but for the mark: its SYN
  * cookie, a keyed hash of tuple, sequence number and time, plus what no peer
@@ -227,19 +245,12 @@ static __always_inline __u32 rp_make_isn(struct rp_workspace *memory)
 
 	*tcp = memory->packet.tcp;
 	tcp->doff = sizeof(*tcp) / 4;
-	if (rp_is_v4(tuple->peer)) {
-		__builtin_memset(&reply->ip4, 0, sizeof(reply->ip4));
-		__builtin_memcpy(&reply->ip4.saddr, tuple->peer + 12, 4);
-		__builtin_memcpy(&reply->ip4.daddr, tuple->local + 12, 4);
+	if (rp_fill_ip(reply, tuple) == sizeof(reply->ip4))
 		cookie = bpf_tcp_raw_gen_syncookie_ipv4(&reply->ip4, tcp,
 							sizeof(*tcp));
-	} else {
-		__builtin_memset(&reply->ip6, 0, sizeof(reply->ip6));
-		__builtin_memcpy(&reply->ip6.saddr, tuple->peer, 16);
-		__builtin_memcpy(&reply->ip6.daddr, tuple->local, 16);
+	else
 		cookie = bpf_tcp_raw_gen_syncookie_ipv6(&reply->ip6, tcp,
 							sizeof(*tcp));
-	}
 	return rp_mark_isn((__u32)cookie + bpf_get_prandom_u32());
 }
 

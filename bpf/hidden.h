@@ -11,13 +11,14 @@
 
 #define IP_OFFSET	 0x1fff /* RFC 791; in units of 8 bytes */
 #define IPV6_OFFSET	 0xfff8 /* RFC 8200 section 4.5 */
-#define IPV6_HEADERS_MAX 16
+#define IPV6_HEADERS_MAX 8192	/* more than a packet has room for */
 
 struct rp_walk {
 	struct __sk_buff *skb;
 	__u32 at;
-	__u8 next;  /* what stands there, as in the header before it */
-	__u8 later; /* a fragment that is not the first */
+	__u8 next; /* what stands there, as in the header before it */
+	__u8 fragment;
+	__u8 later; /* one that is not the first */
 };
 
 /* One extension header, RFC 8200 section 4, RFC 4302 section 2. */
@@ -41,6 +42,7 @@ static long rp_walk_on(__u32 i, struct rp_walk *walk)
 		if (bpf_skb_load_bytes(walk->skb, walk->at + 2, &offset,
 				       sizeof(offset)))
 			return 1;
+		walk->fragment = 1;
 		walk->later = !!(offset & bpf_htons(IPV6_OFFSET));
 		walk->at += 8;
 		break;
@@ -75,6 +77,7 @@ static __always_inline int rp_read_hidden_v4(struct __sk_buff *skb,
 	    ip.frag_off & bpf_htons(IP_OFFSET))
 		return 0;
 	walk->at += ip.ihl * 4;
+	packet->fragment = 1;
 	rp_set_v4(packet->tuple.peer, ip.saddr);
 	rp_set_v4(packet->tuple.local, ip.daddr);
 	return rp_has_ports(walk, packet);
@@ -94,13 +97,15 @@ static __always_inline int rp_read_hidden_v6(struct __sk_buff *skb,
 	__builtin_memcpy(packet->tuple.peer, &ip.saddr, 16);
 	__builtin_memcpy(packet->tuple.local, &ip.daddr, 16);
 	bpf_loop(IPV6_HEADERS_MAX, rp_walk_on, walk, 0);
+	packet->fragment = walk->fragment;
 	return walk->next == IPPROTO_TCP && !walk->later &&
 	       rp_has_ports(walk, packet);
 }
 
 /*
  * Reads the tuple of a segment for a port that some listener has, and nothing
- * else. Only a first fragment has ports; without it the others are nothing.
+ * else. Only a first fragment has ports; without it the others are nothing, be
+ * it dropped now or have come before.
  */
 static __always_inline int rp_read_hidden(struct __sk_buff *skb, __u32 mac_len,
 					  struct rp_packet *packet)
@@ -109,7 +114,7 @@ static __always_inline int rp_read_hidden(struct __sk_buff *skb, __u32 mac_len,
 
 	__builtin_memset(packet, 0, sizeof(*packet));
 	packet->hidden = 1;
-	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+	if (skb->pkt_type != PACKET_HOST || rp_is_tagged(skb))
 		return 0;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return rp_read_hidden_v4(skb, &walk, packet);

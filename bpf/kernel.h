@@ -70,6 +70,7 @@ struct sock {
 /* include/net/inet_sock.h, inet_connection_sock.h, include/linux/tcp.h */
 struct inet_sock {
 	struct sock sk;
+	__be16 inet_sport; /* stays when the socket is closed */
 } __attribute__((preserve_access_index));
 
 struct inet_connection_sock {

@@ -63,12 +63,10 @@ static __always_inline struct rp_listener *rp_find_listener(
 	return bpf_map_lookup_elem(&listeners, number);
 }
 
-/* Are the first bytes of untrusted peers looked at by TC? */
-static __always_inline int rp_screens(const struct rp_listener *listener)
+static __always_inline int rp_is_inline(const struct rp_listener *listener)
 {
 	return listener->offload == RP_OFFLOAD_ACCEPT &&
-	       listener->delivery == RP_DELIVERY_INLINE &&
-	       listener->untrusted == RP_UNTRUSTED_DIRECT;
+	       listener->delivery == RP_DELIVERY_INLINE;
 }
 
 static __always_inline int rp_is_trusted(__u32 listener, const __u8 peer[16])

@@ -19,6 +19,7 @@
 
 #define PACKET_HOST 0	   /* linux/if_packet.h */
 #define IP_FRAGMENT 0x3fff /* MF and the offset, RFC 791 */
+#define VLAN_NUMBER 0xfff  /* IEEE 802.1Q */
 
 struct rp_packet {
 	struct rp_tuple tuple;
@@ -27,7 +28,9 @@ struct rp_packet {
 	__u32 transport;
 	__u32 payload;
 	__u32 payload_len;
-	__u32 hidden; /* 1: nothing but the tuple is known, see hidden.h */
+	__u8 hidden;   /* 1: nothing but the tuple is known, see hidden.h */
+	__u8 fragment; /* 1: and that is why */
+	__u8 pad[2];
 };
 
 /*
@@ -70,7 +73,7 @@ union rp_ip {
 
 /*
  * The IP header: its length in bytes, and the packet's, or 0 if not ours.
- * Extension headers are left to the stack, and their headers to the daemon.
+ * Extension headers are left to the stack, and to hidden.h.
  */
 static __always_inline __u32 rp_read_ip(struct __sk_buff *skb, __u32 off,
 					union rp_ip *ip, __u32 *total)
@@ -81,6 +84,8 @@ static __always_inline __u32 rp_read_ip(struct __sk_buff *skb, __u32 off,
 		    ip->v4.frag_off & bpf_htons(IP_FRAGMENT))
 			return 0;
 		*total = bpf_ntohs(ip->v4.tot_len);
+		if (!*total) /* put together by GRO, above 64 KiB */
+			*total = skb->len - off;
 		return ip->v4.ihl * 4;
 	}
 	if (skb->protocol != bpf_htons(ETH_P_IPV6) ||
@@ -88,6 +93,12 @@ static __always_inline __u32 rp_read_ip(struct __sk_buff *skb, __u32 off,
 		return 0;
 	*total = sizeof(ip->v6) + bpf_ntohs(ip->v6.payload_len);
 	return sizeof(ip->v6);
+}
+
+/* In a VLAN. Number 0 is none, and says but the frame's priority. */
+static __always_inline int rp_is_tagged(struct __sk_buff *skb)
+{
+	return skb->vlan_present && skb->vlan_tci & VLAN_NUMBER;
 }
 
 /*
@@ -104,7 +115,7 @@ static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
 	 * A tagged frame comes again on its VLAN device, a frame for another
 	 * station again on the bridge if it is for this host after all.
 	 */
-	if (skb->pkt_type != PACKET_HOST || skb->vlan_present)
+	if (skb->pkt_type != PACKET_HOST || rp_is_tagged(skb))
 		return 0;
 	ip_len = rp_read_ip(skb, mac_len, &ip, &total);
 	if (!ip_len || rp_load_header(skb, mac_len + ip_len, &packet->tcp) ||
@@ -125,6 +136,7 @@ static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
 	packet->payload = mac_len + tcp_end;
 	packet->payload_len = total > tcp_end ? total - tcp_end : 0;
 	packet->hidden = 0;
+	packet->fragment = 0;
 	return 1;
 }
 

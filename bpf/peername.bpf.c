@@ -10,13 +10,17 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "kernel.h"
 #include "listeners.h"
 
 enum rp_known {
 	RP_KNOWN_NOT,	 /* not a connection of ours */
 	RP_KNOWN_CLIENT, /* the address is in struct rp_peer */
-	RP_KNOWN_NOBODY, /* its record found no room */
+	RP_KNOWN_NOBODY, /* its record found no room, or is gone */
 };
+
+#define AF_INET	 2
+#define AF_INET6 10
 
 struct rp_peer {
 	__u32 ip[4]; /* network order */
@@ -35,12 +39,47 @@ static __always_inline void rp_forget_orphan(__u64 cookie, __u64 tlvs_key)
 	bpf_map_delete_elem(&orphans, &cookie);
 }
 
-static __always_inline enum rp_known rp_find_unrecorded(__u64 cookie)
+/*
+ * accept() of a connection to an inline listener that ended just now, when the
+ * server had it already, but not its address: the record went with it.
+ */
+static __always_inline int rp_ended_meanwhile(struct bpf_sock_addr *ctx,
+					      int family)
+{
+	struct rp_listener *listener;
+	struct rp_tuple tuple = {0};
+	__u32 *local = (__u32 *)tuple.local, number;
+	struct bpf_sock *socket = ctx->sk;
+	struct tcp_sock *tcp;
+
+	if (!socket || socket->state != BPF_TCP_CLOSE)
+		return 0;
+	tcp = bpf_skc_to_tcp_sock(socket);
+	if (!tcp)
+		return 0;
+	tuple.local_port = bpf_ntohs(tcp->inet_conn.icsk_inet.inet_sport);
+	if (!rp_is_listened(tuple.local_port))
+		return 0;
+	if (family == AF_INET) {
+		rp_set_v4(tuple.local, socket->src_ip4);
+	} else {
+		local[0] = socket->src_ip6[0];
+		local[1] = socket->src_ip6[1];
+		local[2] = socket->src_ip6[2];
+		local[3] = socket->src_ip6[3];
+	}
+	listener = rp_find_listener(&tuple, &number);
+	return listener && rp_is_inline(listener);
+}
+
+static __always_inline enum rp_known rp_find_nobody(struct bpf_sock_addr *ctx,
+						    int family, __u64 cookie)
 {
 	struct rp_gates *open = rp_gates_now();
 
-	return open && open->unrecorded &&
-			       bpf_map_lookup_elem(&unrecorded, &cookie)
+	return (open && open->unrecorded &&
+		bpf_map_lookup_elem(&unrecorded, &cookie)) ||
+			       rp_ended_meanwhile(ctx, family)
 		       ? RP_KNOWN_NOBODY
 		       : RP_KNOWN_NOT;
 }
@@ -51,6 +90,7 @@ static __always_inline enum rp_known rp_find_unrecorded(__u64 cookie)
  * looking it up once more tells.
  */
 static __always_inline enum rp_known rp_find_client(struct bpf_sock_addr *ctx,
+						    int family,
 						    struct rp_peer *ret)
 {
 	__u64 cookie = bpf_get_socket_cookie(ctx), tlvs_key;
@@ -59,7 +99,7 @@ static __always_inline enum rp_known rp_find_client(struct bpf_sock_addr *ctx,
 
 	record = bpf_map_lookup_elem(&connections, &cookie);
 	if (!record)
-		return rp_find_unrecorded(cookie);
+		return rp_find_nobody(ctx, family, cookie);
 	if (!record->shown)
 		return RP_KNOWN_NOT;
 	__builtin_memcpy(ret->ip, record->client, sizeof(ret->ip));
@@ -77,7 +117,7 @@ SEC("cgroup/getpeername4")
 int rp_getpeername4(struct bpf_sock_addr *ctx)
 {
 	struct rp_peer client = {0};
-	enum rp_known known = rp_find_client(ctx, &client);
+	enum rp_known known = rp_find_client(ctx, AF_INET, &client);
 
 	/* An IPv6 client cannot be told through an AF_INET socket. */
 	if (known == RP_KNOWN_NOT ||
@@ -93,7 +133,7 @@ int rp_getpeername6(struct bpf_sock_addr *ctx)
 {
 	struct rp_peer client = {0};
 
-	if (rp_find_client(ctx, &client) == RP_KNOWN_NOT)
+	if (rp_find_client(ctx, AF_INET6, &client) == RP_KNOWN_NOT)
 		return 1;
 	ctx->user_ip6[0] = client.ip[0];
 	ctx->user_ip6[1] = client.ip[1];

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * screen.h - untrusted = direct on an inline listener: the first bytes of a
- * plain client, which the stack and the server serve as if we weren't there.
- * No header of its making may reach the server.
+ * screen.h - the first bytes of connections to an inline listener that are
+ * the stack's and the server's: of plain clients, with untrusted = direct, and
+ * of those whose SYN came before the programs did. No header reaches the
+ * server through them.
  *
- * Nothing is remembered of such clients, for a flood would make us forget it:
- * the socket itself says whether its first byte is still to come.
+ * A flood must not make us forget them, so nothing has to be remembered: the
+ * socket itself says whether its first byte is still to come.
  */
 #ifndef REALPEER_SCREEN_H
 #define REALPEER_SCREEN_H
@@ -18,10 +19,28 @@ struct rp_unspoken {
 	__u32 seq;    /* of its first byte */
 	__u64 cookie; /* of its socket; 0: nobody asked for it yet */
 	__u32 state;  /* enum of BPF_TCP_ESTABLISHED, ... */
+	int of_daemon;
 };
+
+/* Does the segment end a handshake that the stack remembers nothing of? */
+static __always_inline int rp_has_cookie(struct bpf_sock *listening,
+					 const struct rp_packet *packet,
+					 struct rp_reply *reply)
+{
+	struct tcphdr *tcp = &reply->segment.tcp;
+
+	*tcp = packet->tcp;
+	if (rp_fill_ip(reply, &packet->tuple) == sizeof(reply->ip4))
+		return !bpf_tcp_check_syncookie(listening, &reply->ip4,
+						sizeof(reply->ip4), tcp,
+						sizeof(*tcp));
+	return !bpf_tcp_check_syncookie(listening, &reply->ip6,
+					sizeof(reply->ip6), tcp, sizeof(*tcp));
+}
 
 static __always_inline int rp_is_unspoken(struct __sk_buff *skb,
 					  const struct rp_packet *packet,
+					  struct rp_reply *reply,
 					  struct rp_unspoken *ret)
 {
 	struct tcp_request_sock *request;
@@ -44,7 +63,7 @@ static __always_inline int rp_is_unspoken(struct __sk_buff *skb,
 	ret->seq = bpf_ntohl(packet->tcp.seq);
 	ret->state = socket->state;
 	if (ret->state == BPF_TCP_LISTEN) {
-		unspoken = 1; /* with a SYN cookie it starts where this does */
+		unspoken = rp_has_cookie(socket, packet, reply);
 	} else if (ret->state == BPF_TCP_NEW_SYN_RECV) {
 		request = bpf_skc_to_tcp_request_sock(socket);
 		if (request) {
@@ -57,6 +76,9 @@ static __always_inline int rp_is_unspoken(struct __sk_buff *skb,
 			ret->seq = tcp->rcv_nxt;
 			ret->cookie = tcp->inet_conn.icsk_inet.sk.__sk_common
 					      .skc_cookie.counter;
+			ret->of_daemon =
+				bpf_sk_storage_get(&handover_marks, socket,
+						   NULL, 0) != NULL;
 			unspoken = 1;
 		}
 	}
@@ -76,8 +98,8 @@ static __always_inline int rp_is_judged(const struct rp_tuple *tuple,
 {
 	__u64 cookie = unspoken->cookie;
 
-	if (!rp_has_socket(unspoken))
-		return rp_is_announced(tuple);
+	if (unspoken->of_daemon || rp_is_announced(tuple))
+		return 1;
 	return cookie && (bpf_map_lookup_elem(&connections, &cookie) ||
 			  bpf_map_lookup_elem(&unrecorded, &cookie));
 }
@@ -94,31 +116,42 @@ static __always_inline int rp_abort(struct __sk_buff *skb,
 		       : TC_ACT_UNSPEC;
 }
 
-static __always_inline int rp_refuse_header(struct __sk_buff *skb,
-					    struct rp_workspace *memory,
-					    const struct rp_unspoken *unspoken)
+static __always_inline int rp_refuse_unjudged(
+	struct __sk_buff *skb, struct rp_workspace *memory,
+	const struct rp_unspoken *unspoken, enum rp_stat reason)
 {
 	if (rp_has_socket(unspoken))
-		return rp_abort(skb, memory, RP_STAT_UNTRUSTED_HEADER);
-	/* A listening socket has those as well whose connection was reset. */
-	if (unspoken->state != BPF_TCP_LISTEN)
-		rp_count(memory->number, RP_STAT_UNTRUSTED_HEADER);
+		return rp_abort(skb, memory, reason);
+	rp_count(memory->number, reason);
 	return rp_send_reset(skb, &memory->packet, &memory->reply);
+}
+
+/* Were its first bytes kept back before? */
+static __always_inline struct rp_handshake *rp_find_held(
+	const struct rp_tuple *tuple, const struct rp_unspoken *unspoken)
+{
+	struct rp_handshake *known = bpf_map_lookup_elem(&handshakes, tuple);
+
+	return known && known->peer_isn + 1 == unspoken->seq ? known : NULL;
 }
 
 /* Has this been a mere prefix of a signature for header_timeout? */
 static __always_inline int rp_is_stuck(struct rp_workspace *memory,
-				       const struct rp_listener *listener)
+				       const struct rp_listener *listener,
+				       const struct rp_unspoken *unspoken)
 {
 	const struct rp_tuple *tuple = &memory->packet.tuple;
 	struct rp_handshake *handshake = &memory->handshake;
-	struct rp_handshake *known = bpf_map_lookup_elem(&handshakes, tuple);
+	struct rp_handshake *known = rp_find_held(tuple, unspoken);
 
 	if (known)
 		return memory->now - known->since >=
 		       listener->header_timeout * 1000000ULL;
+	if (!rp_has_socket(unspoken)) /* anybody can send those */
+		return 0;
 	__builtin_memset(handshake, 0, sizeof(*handshake));
 	handshake->since = memory->now;
+	handshake->peer_isn = unspoken->seq - 1;
 	handshake->listener = memory->number;
 	handshake->stage = RP_STAGE_DIRECT;
 	bpf_map_update_elem(&handshakes, tuple, handshake, BPF_ANY);
@@ -132,7 +165,8 @@ static __always_inline int rp_is_stuck(struct rp_workspace *memory,
 static __always_inline int rp_screen_first(struct __sk_buff *skb,
 					   struct rp_workspace *memory,
 					   const struct rp_listener *listener,
-					   const struct rp_unspoken *unspoken)
+					   const struct rp_unspoken *unspoken,
+					   enum rp_stat reason)
 {
 	struct rp_scratch *input;
 	__u32 zero = 0;
@@ -146,13 +180,30 @@ static __always_inline int rp_screen_first(struct __sk_buff *skb,
 		return TC_ACT_UNSPEC;
 	case RP_INCOMPLETE:
 		if (!rp_has_signature(&input->parser) &&
-		    !rp_is_stuck(memory, listener))
+		    !rp_is_stuck(memory, listener, unspoken))
 			return TC_ACT_SHOT;
 		break;
 	default:
 		break;
 	}
-	return rp_refuse_header(skb, memory, unspoken);
+	return rp_refuse_unjudged(skb, memory, unspoken, reason);
+}
+
+/*
+ * Of a peer that is trusted, or is to be reset, so its SYN came before that
+ * could be done. A header of its can't be taken off any more; plain clients go
+ * on as they would without us. While there is no socket it may be the daemon's.
+ */
+static __always_inline int rp_screen_stray(struct __sk_buff *skb,
+					   struct rp_workspace *memory,
+					   const struct rp_listener *listener,
+					   const struct rp_unspoken *unspoken)
+{
+	if (unspoken->state == BPF_TCP_LISTEN)
+		return TC_ACT_UNSPEC;
+	if (unspoken->state == BPF_TCP_NEW_SYN_RECV)
+		return TC_ACT_SHOT;
+	return rp_screen_first(skb, memory, listener, unspoken, RP_STAT_STRAY);
 }
 
 #endif

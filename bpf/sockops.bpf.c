@@ -262,7 +262,8 @@ static __always_inline void rp_on_unjudged(struct bpf_sock_ops *ctx,
 		bpf_map_delete_elem(&handshakes, tuple);
 	if (listener->delivery != RP_DELIVERY_INLINE || rp_is_of_daemon(ctx))
 		return;
-	if (rp_screens(listener) && !rp_is_trusted(number, tuple->peer)) {
+	if (listener->untrusted == RP_UNTRUSTED_DIRECT &&
+	    !rp_is_trusted(number, tuple->peer)) {
 		rp_count(number, RP_STAT_CONNECTIONS);
 		rp_count(number, RP_STAT_DIRECT);
 	} else if (listener->mode == RP_MODE_REQUIRED) {

@@ -570,9 +570,14 @@ void datapath_withdraw(struct datapath *datapath, uint64_t cookie)
 	bpf_map__delete_elem(map, &cookie, sizeof(cookie), 0);
 }
 
-void datapath_announced_before(struct datapath *datapath)
+void datapath_announced_before(struct datapath *datapath, uint64_t cookie)
 {
-	if (datapath)
+	struct rp_outgoing waiting;
+
+	/* Those that still wait were counted by review_outgoing(). */
+	if (datapath &&
+	    bpf_map__lookup_elem(datapath->skeleton->maps.outgoing, &cookie,
+				 sizeof(cookie), &waiting, sizeof(waiting), 0))
 		__atomic_add_fetch(&datapath->gates->announced, 1,
 				   __ATOMIC_SEQ_CST);
 }

@@ -160,7 +160,7 @@ void datapath_withdraw(struct datapath *datapath, uint64_t cookie);
 bool datapath_is_crowded(const struct datapath *datapath);
 
 /* datapath_announce() of one that another daemon had, and is ours now. */
-void datapath_announced_before(struct datapath *datapath);
+void datapath_announced_before(struct datapath *datapath, uint64_t cookie);
 
 /* To be called once for each announcement, when its connection ends. */
 void datapath_announced(struct datapath *datapath, uint64_t cookie,

@@ -47,7 +47,8 @@ struct datapath {
 	int raw[2];		     /* for probes, IPv4 and IPv6, owned */
 	struct tables *tables;	     /* what the maps say, owned */
 	bool peeks;		     /* some listener has offload peek */
-	bool screens;		     /* TC looks at some plain clients */
+	bool screens;		     /* some inline one has, or had, `direct` */
+	uint64_t settled_at;	     /* older connections have spoken; ns */
 	bool prune_due;		     /* see datapath_prune() */
 	bool attach_due;	     /* the interfaces were not looked at */
 	bool sysctls_unread;	     /* and that was told */

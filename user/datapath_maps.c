@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "datapath_internal.h"
 #include "datapath_table.h"
 #include "realpeer.skel.h"
@@ -98,6 +99,9 @@ int datapath_settle(struct datapath *datapath)
 	}
 	if (old.netns && old.netns != datapath->netns)
 		datapath_drop_stale(datapath, true);
+	/* The programs of old go on until the listeners are known. */
+	datapath->peeks = old.peeks;
+	datapath->settled_at = old.screens ? UINT64_MAX : 0;
 	return datapath_refresh(datapath);
 }
 
@@ -511,28 +515,34 @@ void datapath_number(struct datapath *datapath, const struct config *config,
 	}
 }
 
-/* Which of the programs' ways this configuration has any use for. */
-static void find_ways(const struct datapath *datapath,
-		      const struct config *config, bool *ret_peeks,
-		      bool *ret_screens)
+/* Which of the programs' ways the listeners have any use for. */
+static void find_ways(struct datapath *datapath, const struct config *config)
 {
-	*ret_peeks = false;
-	*ret_screens = false;
+	uint32_t timeout_ms = 0;
+
+	datapath->wakes_silent = false;
+	datapath->peeks = false;
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		const struct listener_config *listener = &config->listeners[i];
 
-		*ret_peeks |=
+		datapath->wakes_silent |= listener->mode == RP_MODE_ENABLED;
+		datapath->peeks |=
 			datapath_offload(datapath, listener) == RP_OFFLOAD_PEEK;
-		*ret_screens |= listener->delivery == RP_DELIVERY_INLINE &&
-				listener->untrusted == RP_UNTRUSTED_DIRECT;
+		if (listener->delivery != RP_DELIVERY_INLINE)
+			continue;
+		/* Its clients may be silent for longer than it is so. */
+		datapath->screens |= listener->untrusted == RP_UNTRUSTED_DIRECT;
+		if (listener->header_timeout_ms > timeout_ms)
+			timeout_ms = listener->header_timeout_ms;
 	}
+	datapath->settled_at = clock_boot_ns() + timeout_ms * 1000000ULL;
 }
 
 int datapath_configure(struct datapath *datapath, const struct config *config,
 		       const uint32_t *numbers)
 {
-	bool first, peeks, screens;
 	struct tables *tables;
+	bool first;
 	int error;
 
 	if (!datapath)
@@ -543,21 +553,8 @@ int datapath_configure(struct datapath *datapath, const struct config *config,
 		return error;
 	datapath_free_tables(datapath->tables);
 	datapath->tables = tables;
-	datapath->wakes_silent = false;
-	for (size_t i = 0; i < config->n_listeners; i++)
-		datapath->wakes_silent |=
-			config->listeners[i].mode == RP_MODE_ENABLED;
-	/* What the old listeners need or the new ones, until these are there.
-	 */
-	find_ways(datapath, config, &peeks, &screens);
-	datapath->peeks |= peeks;
-	datapath->screens |= screens;
+	find_ways(datapath, config);
 	error = put_in_force(datapath, numbers);
-	if (error)
-		return error;
-	datapath->peeks = peeks;
-	datapath->screens = screens;
-	error = datapath_refresh(datapath);
 	if (!error && first)
 		datapath_prune(datapath);
 	return error;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "datapath_internal.h"
 #include "realpeer.skel.h"
 
@@ -118,7 +119,8 @@ int datapath_refresh(struct datapath *datapath)
 	now.netns = datapath->netns;
 	now.daemons = datapath->n_handover;
 	now.peeks = datapath->peeks;
-	now.screens = datapath->screens;
+	now.screens =
+		datapath->screens || clock_boot_ns() < datapath->settled_at;
 	error = update_sysctls(datapath, &old, &now);
 	if (error)
 		return error;

@@ -416,7 +416,8 @@ void takeover_resume(struct listener *listener, struct arrival *arrival)
 	c->recorded = entry->recorded;
 	c->announced = entry->announced;
 	if (c->announced)
-		datapath_announced_before(listener->worker->datapath);
+		datapath_announced_before(listener->worker->datapath,
+					  c->cookie);
 	c->relay.direction[UP].gated = entry->gated;
 	if (entry->relayed)
 		connection_enter(c, CONNECTION_RELAYING);

@@ -236,7 +236,7 @@ struct rp_claim {
 enum rp_stage {
 	RP_STAGE_SYN_RECEIVED = 0, /* SYN-ACK sent, header to come */
 	RP_STAGE_CLONED = 1,	   /* header read, the clone to come */
-	RP_STAGE_DIRECT = 2,	   /* untrusted, and began like a header */
+	RP_STAGE_DIRECT = 2,	   /* its first bytes may begin a header */
 	RP_STAGE_STRAY = 3,	   /* a child that nobody judged */
 	RP_STAGE_JUDGED = 4,	   /* header read, the socket to come */
 	RP_STAGE_DAEMON = 5,	   /* left to the stack, for the daemon */
@@ -332,7 +332,7 @@ struct rp_settings {
 	__u8 options;	 /* enum rp_tcp_option that are allowed */
 	__u8 syncookies; /* 0: the stack won't take our children */
 	__u8 peeks;	 /* 1: some listener has offload peek */
-	__u8 screens;	 /* 1: some inline one has untrusted = direct */
+	__u8 screens;	 /* 1: TC looks at first bytes for inline ones */
 	__u8 pad[3];
 };
 

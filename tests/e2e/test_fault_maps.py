@@ -154,7 +154,7 @@ def test_full_connections_inline(env):
     """The server is told nobody's address rather than the balancer's by the
     connection that finds it full; those after it are refused until there is room.
 
-    Fails without rp_bind_nobody(), sockops.bpf.c, without rp_find_unrecorded(),
+    Fails without rp_bind_nobody(), sockops.bpf.c, without rp_find_nobody(),
     peername.bpf.c, and without rp_is_full(), accept.bpf.c, or its clearing of `full`.
     """
     for address, nobody in ((SERVER, "0.0.0.0"), ("::", "::")):
@@ -212,6 +212,22 @@ def test_ended_in_the_queue(env):
     equal(peer, SOURCE, "client")
     equal([inline.map_size(running, name) for name in ("connections", "orphans")], [0, 0],
           "records, orphans")
+
+
+@needs(INLINE, BPFTOOL)
+def test_ended_in_accept(env):
+    """Where the record went while accept() was under way, it tells nobody.
+
+    Fails without rp_ended_meanwhile(), peername.bpf.c.
+    """
+    running = inline.daemon(env, "0.0.0.0:1883")
+    listening = ended_in_the_queue(env, running)
+    with maps.Map(running.map_path("connections")) as connections:
+        entry, = bpf.bpftool("map", "dump", "pinned", running.map_path("connections"))
+        connections.remove(struct.pack("=Q", entry["formatted"]["key"]))
+    accepted, peer = listening.accept()
+    accepted.close()
+    equal(peer, ("0.0.0.0", 0), "client")
 
 
 @needs(INLINE, BPFTOOL)

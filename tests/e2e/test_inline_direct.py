@@ -9,10 +9,11 @@ import time
 
 from lib import header, inline, maps, packets, stream
 from lib.inline import INLINE, PAYLOAD
-from lib.packets import ACK, PSH, SYN, URG
+from lib.packets import ACK, PSH, RST, URG
 from lib.poll import equal, wait_for
+from lib.realpeer import listener
 from lib.requirement import BPFTOOL, needs
-from lib.topology import SERVER_SIDE, SERVER_SIDE6, STRANGER, STRANGER6
+from lib.topology import SERVER, SERVER_SIDE, SERVER_SIDE6, STRANGER, STRANGER6
 from test_inline_header import FIRST_BYTES, FORGED, WILDCARD, Plain, trusted_works
 from test_required import DESTINATION, GOOD, SOURCE
 
@@ -172,8 +173,8 @@ def nothing_but(server, peers, data=b""):
 
 @needs(INLINE, BPFTOOL)
 def test_fragments(env):
-    """The stack puts IP fragments together where TC does not see it. Before the
-    first byte there are none, afterwards they are the stack's business.
+    """The stack puts IP fragments together where TC does not see it, so plain
+    clients have none.
 
     Fails without rp_read_hidden(), hidden.h.
     """
@@ -184,10 +185,55 @@ def test_fragments(env):
         peer.expect_nothing("a header in fragments")
         peer.data(PAYLOAD)
         equal(peer.read(len(PAYLOAD)), PAYLOAD, "echo")
-        peer.send_fragments(24, PAYLOAD, ACK | PSH)
-        peer.seq += len(PAYLOAD)
-        equal(peer.read(len(PAYLOAD)), PAYLOAD, "echo of fragments")
-    nothing_but(server, peers, 2 * PAYLOAD)
+    nothing_but(server, peers, PAYLOAD)
+
+
+@needs(INLINE, BPFTOOL)
+def test_parked_fragment(env):
+    """Nor one that waits for another connection of the same ports.
+
+    Fails without `fragment` in rp_screen(), accept.bpf.c: the first connection has
+    spoken.
+    """
+    server = inline.Server.start(env, ("::", 1883))
+    inline.daemon(env, WILDCARD, untrusted="direct")
+    wire = packets.Wire(env, OUTSIDERS, "side", env.stranger)
+    first = packets.Peer(wire, (OUTSIDERS[0], 20001), (SERVER_SIDE, 1883),
+                         timestamps=False).handshake()
+    first.data(PAYLOAD)
+    equal(first.read(len(PAYLOAD)), PAYLOAD, "echo")
+    isn = 900000000
+
+    def halves(ack):
+        return packets.fragments(packets.pack_segment(
+            first.addresses, first.ports, isn + 1, ack, ACK | PSH, payload=GOOD + PAYLOAD), 8, 77)
+    wire.send_frame(next(halves(0)))  # ports and sequence number are all in it
+    first.reset()
+    wait_for(lambda: server.accepted[0].ended, "the first to end")
+    second = packets.Peer(wire, first.source, first.destination, isn, False).handshake()
+    server.wait(2)
+    wire.send_frame(list(halves(second.ack))[1])
+    second.expect_nothing("the other half")
+    second.data(PAYLOAD)
+    equal(second.read(len(PAYLOAD)), PAYLOAD, "echo")
+    second.reset()
+    wait_for(lambda: server.accepted[1].ended, "the second to end")
+    equal([a.data for a in server.accepted], [PAYLOAD] * 2, "bytes at the server")
+
+
+@needs(INLINE, BPFTOOL)
+def test_priority_tag(env):
+    """A tag of VLAN 0 says only how urgent the frame is.
+
+    Fails with vlan_present alone in rp_is_tagged(), packet.h.
+    """
+    server, running, peers = outsiders(env)
+    server.wait(2)
+    for peer in peers:
+        peer.send(ACK | PSH, GOOD + PAYLOAD, tag=0)
+    running.wait_stat("echo", "untrusted_header", 2)
+    wait_for(lambda: all(a.ended for a in server.accepted), "all to end")
+    equal([a.data for a in server.accepted], [b""] * 2, "bytes at the server")
 
 
 @needs(INLINE, BPFTOOL)
@@ -197,7 +243,8 @@ def test_extension_headers(env):
     padding = bytes((1, 4, 0, 0, 0, 0))
     one = bytes((socket.IPPROTO_TCP, 0)) + padding
     two = bytes((socket.IPPROTO_DSTOPTS, 0)) + padding + one
-    for extension in (one, two):
+    many = (bytes((socket.IPPROTO_DSTOPTS, 0)) + padding) * 40 + one
+    for extension in (one, two, many):
         peers[1].send(ACK | PSH, GOOD + PAYLOAD, extension=extension)
         peers[1].expect_nothing("a header behind extension headers")
     for peer in peers:
@@ -272,3 +319,65 @@ def test_during_a_flood(env):
     for sock in waiting:
         sock.close()
     equal(sorted(a.data for a in server.accepted), [b"", b"", PAYLOAD], "bytes at the server")
+
+
+@needs(INLINE, BPFTOOL)
+def test_reload(env):
+    """Who is silent when the settings change is still no proxy.
+
+    Fails if datapath_configure() takes `screens` back, or if rp_screen() lets peers
+    through that are trusted now.
+    """
+    for changed in ({"untrusted": "reset"}, {"untrusted": "direct", "trusted": "0.0.0.0/0, ::/0"}):
+        server = inline.Server.start(env, ("::", 1883))
+        running = inline.daemon(env, WILDCARD, untrusted="direct", header_timeout="100ms")
+        with env.stranger.connect((SERVER_SIDE, 1883)) as one, \
+                env.stranger.connect((SERVER_SIDE, 1883)) as other:
+            server.wait(2)
+            running.reload(listener("echo", listen=WILDCARD, delivery="inline",
+                                    header_timeout="100ms", **changed))
+            time.sleep(0.5)
+            one.sendall(GOOD + PAYLOAD)
+            equal(stream.ended_by(one), ("reset", b""), "a header")
+            stream.exchange(other, PAYLOAD)
+        equal(sorted(a.data for a in server.accepted), [b"", PAYLOAD], "bytes at the server")
+        equal(running.stop(), 0, "exit status")
+        server.destroy()
+
+
+@needs(INLINE, BPFTOOL)
+def test_before_the_start(env):
+    """Connected before there was a daemon: its header is nobody's, and the server
+    does not get it. One with nothing before the header needs no socket even.
+
+    Fails without settled_at in datapath_refresh(), datapath_settings.c.
+    """
+    for defer in (0, 30):
+        server = inline.Server.start(env, ("0.0.0.0", 1883))
+        server.listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, defer)
+        with env.lb.connect((SERVER, 1883)) as sock:
+            running = inline.daemon(env, "0.0.0.0:1883")
+            sock.sendall(GOOD + PAYLOAD)
+            if not defer:
+                equal(stream.ended_by(sock), ("reset", b""), "a header")
+                running.wait_stat("echo", "stray", 1)
+            time.sleep(0.3)
+        equal([a.data for a in server.accepted if a.data], [], "bytes at the server")
+        equal(running.stop(), 0, "exit status")
+        server.destroy()
+
+
+@needs(INLINE, BPFTOOL)
+def test_segments_of_nobody(env):
+    """What could begin a header, without a connection, leaves nothing behind.
+
+    Fails without rp_has_socket() in rp_is_stuck(), screen.h, and rp_has_cookie().
+    """
+    inline.Server.start(env, ("::", 1883))
+    running = inline.daemon(env, WILDCARD, untrusted="direct")
+    wire = packets.Wire(env, OUTSIDERS, "side", env.stranger)
+    for port in range(20000, 20100):
+        peer = packets.Peer(wire, (OUTSIDERS[0], port), (SERVER_SIDE, 1883))
+        peer.send(ACK | PSH, b"P", seq=1, ack=1)
+        peer.expect(RST, "a segment of no connection")
+    equal(inline.map_size(running, "handshakes"), 0, "handshakes")

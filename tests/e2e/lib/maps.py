@@ -63,6 +63,9 @@ class Map:
         """Programs may still write it, but no system call."""
         bpf._bpf(BPF_MAP_FREEZE, struct.pack("I", self.fd))
 
+    def remove(self, key):
+        self._batch(BPF_MAP_DELETE_BATCH, bytearray(key), None)
+
     def clear(self):
         """Takes out what fill() put in."""
         for first in range(0, self.size, BATCH):

@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 
-ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, ETH_P_8021Q = 0x0003, 0x0800, 0x86DD, 0x8100
 PACKET_OUTGOING = 4
 PACKET_VNET_HDR = 15
 SOL_PACKET = 263
@@ -160,10 +160,13 @@ class Wire:
             env.server.run("ip", "neighbour", "replace", address, "lladdr", lladdr,
                            "dev", interface, "nud", "permanent")
 
-    def send_frame(self, ip, offload=bytes(10)):
-        """`ip` is a whole IP packet, `offload` a struct virtio_net_hdr."""
-        kind = ETH_P_IP if ip[0] >> 4 == 4 else ETH_P_IPV6
-        self.sock.send(offload + self.server_mac + self.mac + struct.pack("!H", kind) + ip)
+    def send_frame(self, ip, offload=bytes(10), tag=None):
+        """`ip` is a whole IP packet, `offload` a struct virtio_net_hdr, `tag` a VLAN's
+        number."""
+        kind = struct.pack("!H", ETH_P_IP if ip[0] >> 4 == 4 else ETH_P_IPV6)
+        if tag is not None:
+            kind = struct.pack("!HH", ETH_P_8021Q, tag) + kind
+        self.sock.send(offload + self.server_mac + self.mac + kind + ip)
 
     def receive_frame(self, deadline):
         """The next TCP segment of the server, or None."""
@@ -233,12 +236,13 @@ class Peer:
     def _options(self):
         return {TIMESTAMPS: (self.tsval, self.tsecr)} if self.timestamps else {}
 
-    def send(self, flags=ACK, payload=b"", seq=None, ack=None, options=None, **more):
+    def send(self, flags=ACK, payload=b"", seq=None, ack=None, options=None, tag=None, **more):
         """Any segment; nothing is remembered of it."""
         options = self._options() if options is None else options
         self.wire.send_frame(pack_segment(
             self.addresses, self.ports, self.seq if seq is None else seq,
-            self.ack if ack is None else ack, flags, options=options, payload=payload, **more))
+            self.ack if ack is None else ack, flags, options=options, payload=payload, **more),
+            tag=tag)
 
     def send_fragments(self, first, payload, flags):
         """In two, the first with that many bytes of TCP."""
