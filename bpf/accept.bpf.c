@@ -77,6 +77,7 @@ static __always_inline int rp_hand_over(struct __sk_buff *skb,
 	if (!target)
 		return TC_ACT_SHOT;
 	known->claim = RP_CLAIM_OF_DAEMON;
+	known->since = memory->now; /* see lookup.bpf.c */
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
 	return error ? TC_ACT_SHOT : TC_ACT_UNSPEC;
@@ -467,8 +468,12 @@ int rp_ingress_accept(struct __sk_buff *skb)
 	memory = bpf_map_lookup_elem(&workspace, &zero);
 	if (!memory)
 		return TC_ACT_UNSPEC;
-	if (rp_is_port(skb) || !rp_is_intact(skb, &packet, &memory->summing))
-		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
+	if (rp_is_port(skb))
+		return TC_ACT_UNSPEC;
+	if (!rp_is_intact(skb, &packet, &memory->summing))
+		return rp_is_ours(handshake->stage)
+			       ? TC_ACT_SHOT
+			       : TC_ACT_UNSPEC; /* and the stack drops it */
 	memory->packet = packet;
 	memory->handshake = *handshake;
 	memory->now = bpf_ktime_get_boot_ns();

@@ -7,8 +7,8 @@
  * options that TC leaves alone. Such a connection must not reach the server
  * with its header unread, so the daemon gets it, and without a daemon nobody.
  *
- * It also asks when the socket that TC assigned was lost on the way. Then TC
- * leaves connections to the daemon from the next SYN on.
+ * It also asks when the socket that TC assigned was lost on the way. When that
+ * happens to all of them TC leaves connections to the daemon.
  */
 #include <linux/bpf.h>
 #include <linux/in.h>
@@ -78,15 +78,20 @@ static __always_inline int rp_give_to_daemon(struct bpf_sk_lookup *ctx)
 static __always_inline int rp_is_lost(const struct rp_handshake *known)
 {
 	__u32 slot = known->claim - 1;
+	__u64 since = known->since;
 	struct rp_claim *claim;
 
-	if (!known->claim || known->claim == RP_CLAIM_OF_DAEMON)
-		return !!known->claim;
-	claim = bpf_map_lookup_elem(&claims, &slot);
-	/* The sequence number tells whether it is still this one's. */
-	return claim &&
-	       claim->seq - known->peer_isn - 1 <= RP_KERNEL_HEADER_MAX &&
-	       bpf_ktime_get_boot_ns() - claim->record.since < ON_THE_WAY_NS;
+	if (!known->claim)
+		return 0;
+	if (known->claim != RP_CLAIM_OF_DAEMON) {
+		claim = bpf_map_lookup_elem(&claims, &slot);
+		/* The sequence number tells whether it is still this one's. */
+		if (!claim ||
+		    claim->seq - known->peer_isn - 1 > RP_KERNEL_HEADER_MAX)
+			return 0;
+		since = claim->record.since;
+	}
+	return bpf_ktime_get_boot_ns() - since < ON_THE_WAY_NS;
 }
 
 /* TC has answered for a socket that the stack can't have: the peer is reset. */

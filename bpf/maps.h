@@ -201,7 +201,7 @@ static __always_inline int rp_is_losing(void)
 {
 	struct rp_gates *open = rp_gates_now();
 
-	return open && open->lost;
+	return open && open->lost >= RP_LOSSES;
 }
 
 static __always_inline int rp_has_announced(void)

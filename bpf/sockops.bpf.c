@@ -206,6 +206,15 @@ static __always_inline int rp_is_same(const struct rp_tuple *a,
 	return !differ;
 }
 
+/* What TC assigned came through. Known losses stay known until a reload. */
+static __always_inline void rp_forget_losses(void)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	if (open && open->lost && open->lost < RP_LOSSES)
+		open->lost = 0;
+}
+
 /* The child of a handshake that TC made. */
 static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
 					 const struct rp_tuple *tuple,
@@ -291,6 +300,7 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 	known = bpf_map_lookup_elem(&handshakes, &tuple);
 	if (known && known->claim && rp_bind_claim(ctx, &tuple, known)) {
 		bpf_map_delete_elem(&handshakes, &tuple);
+		rp_forget_losses();
 		return;
 	}
 	if (now->peeks && rp_bind_pending(ctx, &tuple))

@@ -327,8 +327,8 @@ static void prune(struct datapath *datapath, uint64_t now)
 
 bool datapath_is_losing(const struct datapath *datapath)
 {
-	return datapath &&
-	       __atomic_load_n(&datapath->gates->lost, __ATOMIC_RELAXED);
+	return datapath && __atomic_load_n(&datapath->gates->lost,
+					   __ATOMIC_RELAXED) >= RP_LOSSES;
 }
 
 void datapath_try_again(struct datapath *datapath)

@@ -319,8 +319,14 @@ struct rp_gates {
 	__u64 full;	    /* 1: the last record did not find room */
 	__u64 lost_orphans; /* records that found no room in `orphans` */
 	__u64 lost;	    /* sockets that TC assigned and the stack never
-			       saw, since the last reload */
+			       saw, one after the other; RP_LOSSES: all are */
 };
+
+/*
+ * So many losses without a socket that came through in between. A single one
+ * may be a segment that TC could not read, while the accept queue was full.
+ */
+#define RP_LOSSES 3
 
 /* The one value of `settings`. */
 struct rp_settings {

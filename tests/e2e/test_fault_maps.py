@@ -285,9 +285,11 @@ def wait_for_handler(env, count):
     listening.settimeout(10)
     daemon = env.relay()
     socks = [env.lb.connect(ADDRESS) for _ in range(count)]
-    for sock in socks:
+    for number, sock in enumerate(socks):
         env.at_end(sock.close)
         sock.sendall(HEADER + PAYLOAD)
+        if not number:  # two at once might both find room
+            daemon.wait_stat("echo", "connections", 1)
     wait_for(lambda: all(inline.map_size(daemon, name) == count - 1
                          for name in ("outgoing", "announced")), "connections to wait")
     return listening, daemon, socks
