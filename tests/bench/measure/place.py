@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import tempfile
+import time
 
 from lib import realpeer
 from lib.poll import wait_for
@@ -14,6 +15,7 @@ from lib.process import Processes
 
 BACKEND_PORT = 9000
 PROXY_PORT = 8000
+SETTLES = 3.5  # header_timeout, and a turn of upkeep
 MANY_PORTS = (20000, 21023)  # of listeners that nobody uses
 
 SYSCTLS = {
@@ -47,6 +49,7 @@ class Place:
         self._backends = backends
         self.backends = []  # they share a port
         self.proxy = None  # the process of the system, if it has one
+        self.settled_at = 0.0
 
     def __enter__(self):
         self._directory = tempfile.TemporaryDirectory(prefix="rpbench-")
@@ -133,7 +136,13 @@ class Place:
                 except BlockingIOError:
                     return False
             wait_for(ready, "READY=1 of realpeerd", 30)
+        self.settled_at = time.monotonic() + SETTLES
         return process
+
+    def settle(self):
+        """For `header_timeout` after its start realpeerd's kernel part looks for
+        older connections, which costs something for each segment."""
+        time.sleep(max(0.0, self.settled_at - time.monotonic()))
 
     def _load_argv(self, arguments):
         return self.path.load.command("taskset", "-c", str(self.cores.load), self.tool("load"),

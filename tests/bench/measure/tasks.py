@@ -129,6 +129,7 @@ def one_at_a_time(place, system, sizes):
 
 
 def requests(place, system, sizes):
+    place.settle()
     with usage.Meter(place) as meter:
         load = place.load("request", "-r", sizes.requests, *system.header_arguments(),
                           system.target(place))
