@@ -426,9 +426,11 @@ static __always_inline int rp_on_other(struct __sk_buff *skb,
 {
 	struct rp_settings *now = rp_settings_now();
 
-	if (now && now->peeks)
+	if (!now)
+		return TC_ACT_UNSPEC;
+	if (now->peeks)
 		rp_peek(skb, packet);
-	if (rp_is_screening() && (packet->payload_len || packet->tcp.urg))
+	if (now->screens && (packet->payload_len || packet->tcp.urg))
 		return rp_screen(skb, packet);
 	return TC_ACT_UNSPEC;
 }
@@ -463,7 +465,7 @@ int rp_ingress_accept(struct __sk_buff *skb)
 	}
 	if (rp_may_be_early(&packet.tcp))
 		handshake = bpf_map_lookup_elem(&handshakes, &packet.tuple);
-	if (!handshake || handshake->stage == RP_STAGE_DIRECT)
+	if (!handshake || handshake->stage == RP_STAGE_HELD)
 		return rp_on_other(skb, &packet);
 	memory = bpf_map_lookup_elem(&workspace, &zero);
 	if (!memory)

@@ -153,7 +153,7 @@ static __always_inline int rp_is_stuck(struct rp_workspace *memory,
 	handshake->since = memory->now;
 	handshake->peer_isn = unspoken->seq - 1;
 	handshake->listener = memory->number;
-	handshake->stage = RP_STAGE_DIRECT;
+	handshake->stage = RP_STAGE_HELD;
 	bpf_map_update_elem(&handshakes, tuple, handshake, BPF_ANY);
 	return 0;
 }

@@ -236,7 +236,7 @@ struct rp_claim {
 enum rp_stage {
 	RP_STAGE_SYN_RECEIVED = 0, /* SYN-ACK sent, header to come */
 	RP_STAGE_CLONED = 1,	   /* header read, the clone to come */
-	RP_STAGE_DIRECT = 2,	   /* its first bytes may begin a header */
+	RP_STAGE_HELD = 2,	   /* the stack's; its first bytes kept back */
 	RP_STAGE_STRAY = 3,	   /* a child that nobody judged */
 	RP_STAGE_JUDGED = 4,	   /* header read, the socket to come */
 	RP_STAGE_DAEMON = 5,	   /* left to the stack, for the daemon */
