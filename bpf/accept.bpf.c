@@ -30,7 +30,7 @@ static __always_inline int rp_refuse(struct __sk_buff *skb,
 				     enum rp_stat reason)
 {
 	rp_count(memory->number, reason);
-	bpf_map_delete_elem(&handshakes, &memory->packet.tuple);
+	rp_forget_handshake(&memory->packet.tuple);
 	return rp_send_reset(skb, &memory->packet, &memory->reply);
 }
 
@@ -83,15 +83,23 @@ static __always_inline int rp_hand_over(struct __sk_buff *skb,
 	return error ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 }
 
-/* The next place in `claims` of this CPU; its index + 1 in *ret_number. */
+/*
+ * A place in `claims` of this CPU, its index + 1 in *ret_number: the last one
+ * again if it has been taken, as it nearly always has.
+ */
 static __always_inline struct rp_claim *rp_next_claim(
 	struct rp_workspace *memory, __u32 *ret_number)
 {
-	__u32 slot = bpf_get_smp_processor_id() * RP_CLAIMS +
-		     memory->n_claims++ % RP_CLAIMS;
+	__u32 first = bpf_get_smp_processor_id() * RP_CLAIMS;
+	__u32 slot = first + memory->n_claims % RP_CLAIMS;
+	struct rp_claim *claim = bpf_map_lookup_elem(&claims, &slot);
 
+	if (claim && claim->tuple.local_port) {
+		slot = first + ++memory->n_claims % RP_CLAIMS;
+		claim = bpf_map_lookup_elem(&claims, &slot);
+	}
 	*ret_number = slot + 1;
-	return bpf_map_lookup_elem(&claims, &slot);
+	return claim;
 }
 
 /*
@@ -159,12 +167,13 @@ static __always_inline int rp_accept_plain(struct __sk_buff *skb,
 static __always_inline int rp_pass_without(struct __sk_buff *skb,
 					   struct rp_workspace *memory,
 					   struct rp_handshake *known,
-					   __u32 length)
+					   __u32 length,
+					   struct rp_parser *parser)
 {
 	known->stage = RP_STAGE_JUDGED;
 	if (rp_can_strip(skb, &memory->packet, length))
 		return rp_strip(skb, &memory->packet, length, &memory->reply,
-				&memory->summing)
+				parser, &memory->summing)
 			       ? TC_ACT_SHOT
 			       : TC_ACT_UNSPEC;
 	known->stage = RP_STAGE_CLONED;
@@ -177,15 +186,17 @@ static __always_inline int rp_pass_without(struct __sk_buff *skb,
 static __always_inline int rp_accept_past(struct __sk_buff *skb,
 					  struct rp_workspace *memory,
 					  struct rp_handshake *known,
-					  const struct rp_header *header,
+					  struct rp_parser *parser,
 					  const struct rp_listener *listener)
 {
-	int error = rp_accept_from(skb, memory, known, listener, header);
+	int error = rp_accept_from(skb, memory, known, listener,
+				   &parser->header);
 
 	if (error == -ENOENT)
 		return rp_refuse(skb, memory, RP_STAT_HANDLER_FAILED);
 	return error ? rp_hand_over(skb, memory, known)
-		     : rp_pass_without(skb, memory, known, header->length);
+		     : rp_pass_without(skb, memory, known,
+				       parser->header.length, parser);
 }
 
 /*
@@ -239,7 +250,7 @@ static __always_inline int rp_on_first_data(struct __sk_buff *skb,
 	if (parser->header.command == RP_COMMAND_PROXY &&
 	    !listener->special_source && !rp_source_usable(&parser->header))
 		return rp_refuse(skb, memory, RP_STAT_BAD_SOURCE);
-	return rp_accept_past(skb, memory, known, &parser->header, listener);
+	return rp_accept_past(skb, memory, known, parser, listener);
 }
 
 static __always_inline int rp_is_late(const struct rp_workspace *memory,
@@ -259,6 +270,10 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 	const struct rp_handshake *handshake = &memory->handshake;
 	const struct rp_packet *packet = &memory->packet;
 
+	/* The header is still to come. */
+	if (listener->mode == RP_MODE_REQUIRED && !packet->payload_len &&
+	    !packet->tcp.fin)
+		return TC_ACT_SHOT;
 	/* Out of order, a keep-alive, or of an older connection. */
 	if (!packet->tcp.ack ||
 	    bpf_ntohl(packet->tcp.seq) != handshake->peer_isn + 1 ||
@@ -268,6 +283,7 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 	if (handshake->options & RP_OPTION_TIMESTAMPS &&
 	    !(memory->options.have & RP_OPTION_TIMESTAMPS))
 		return TC_ACT_SHOT; /* RFC 7323 section 3.2 */
+	memory->now = bpf_ktime_get_boot_ns();
 	if (!packet->payload_len) {
 		if (packet->tcp.fin)
 			return rp_refuse(skb, memory, RP_STAT_CLOSED_EARLY);
@@ -301,7 +317,8 @@ static __always_inline int rp_is_ours(enum rp_stage stage)
  */
 static __always_inline int rp_on_segment(struct __sk_buff *skb,
 					 struct rp_workspace *memory,
-					 struct rp_handshake *known)
+					 struct rp_handshake *known,
+					 const struct rp_place *place)
 {
 	const struct rp_packet *packet = &memory->packet;
 	enum rp_stage stage = memory->handshake.stage;
@@ -315,14 +332,14 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 	if (!input)
 		return TC_ACT_SHOT;
 	if (!listener) { /* it went, and strays are none any more */
-		bpf_map_delete_elem(&handshakes, &packet->tuple);
+		rp_forget_at(place);
 		return TC_ACT_UNSPEC;
 	}
 	if (packet->tcp.rst) {
 		if (bpf_ntohl(packet->tcp.seq) ==
 		    memory->handshake.peer_isn + 1) {
 			rp_count(memory->number, RP_STAT_CLOSED_EARLY);
-			bpf_map_delete_elem(&handshakes, &packet->tuple);
+			rp_forget_at(place);
 		}
 		return rp_is_ours(stage) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	}
@@ -368,18 +385,14 @@ static __always_inline int rp_is_port(struct __sk_buff *skb)
  * any packet comes here.
  */
 static __noinline int rp_screen(struct __sk_buff *skb,
-				const struct rp_packet *packet)
+				struct rp_workspace *memory)
 {
+	const struct rp_packet *packet = &memory->packet;
 	__u32 seq = bpf_ntohl(packet->tcp.seq), end = seq + packet->payload_len;
 	struct rp_unspoken unspoken = {0};
-	struct rp_workspace *memory;
 	struct rp_listener *listener;
-	__u32 zero = 0;
 	int trusted;
 
-	memory = bpf_map_lookup_elem(&workspace, &zero);
-	if (!memory)
-		return TC_ACT_SHOT;
 	/* It may be put together for a connection that is still to come. */
 	if (!packet->fragment &&
 	    (!rp_is_unspoken(skb, packet, &memory->reply, &unspoken) ||
@@ -405,7 +418,6 @@ static __noinline int rp_screen(struct __sk_buff *skb,
 							       : TC_ACT_UNSPEC;
 	if (!rp_is_intact(skb, packet, &memory->summing))
 		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
-	memory->packet = *packet;
 	memory->now = bpf_ktime_get_boot_ns();
 	if (trusted || listener->untrusted == RP_UNTRUSTED_RESET)
 		return rp_screen_stray(skb, memory, listener, &unspoken);
@@ -413,73 +425,95 @@ static __noinline int rp_screen(struct __sk_buff *skb,
 			       RP_STAT_UNTRUSTED_HEADER);
 }
 
-static __always_inline int rp_is_screening(void)
+/* Is there something to be seen of connections that TC has not made? */
+static __always_inline int rp_is_watching(const struct rp_settings *now)
 {
-	struct rp_settings *now = rp_settings_now();
-
-	return now && now->screens;
+	return now->peeks || now->screens;
 }
 
 /* A segment of a connection that TC has nothing to do with any more, or yet. */
 static __always_inline int rp_on_other(struct __sk_buff *skb,
-				       const struct rp_packet *packet)
+				       struct rp_workspace *memory,
+				       const struct rp_settings *now)
 {
-	struct rp_settings *now = rp_settings_now();
+	const struct rp_packet *packet = &memory->packet;
 
-	if (!now)
-		return TC_ACT_UNSPEC;
-	if (now->peeks)
+	if (now->peeks && !packet->hidden)
 		rp_peek(skb, packet);
-	if (now->screens && (packet->payload_len || packet->tcp.urg))
-		return rp_screen(skb, packet);
+	if (now->screens &&
+	    (packet->hidden || packet->payload_len || packet->tcp.urg))
+		return rp_screen(skb, memory);
 	return TC_ACT_UNSPEC;
+}
+
+static __always_inline int rp_on_any_syn(struct __sk_buff *skb,
+					 struct rp_workspace *memory)
+{
+	const struct rp_packet *packet = &memory->packet;
+	struct rp_listener *listener;
+
+	listener = rp_find_listener(&packet->tuple, &memory->number);
+	if (packet->tcp.ack || packet->tcp.rst || packet->tcp.fin ||
+	    !listener || listener->offload != RP_OFFLOAD_ACCEPT ||
+	    rp_is_port(skb) || !rp_is_local(skb, packet) ||
+	    !rp_is_intact(skb, packet, &memory->summing))
+		return TC_ACT_UNSPEC;
+	memory->now = bpf_ktime_get_boot_ns();
+	return rp_on_syn(skb, memory, listener);
+}
+
+/* Of a port that some listener has, and not the first one. */
+static __always_inline int rp_on_later(struct __sk_buff *skb,
+				       struct rp_workspace *memory,
+				       const struct rp_settings *now)
+{
+	const struct rp_packet *packet = &memory->packet;
+	struct rp_handshake *known = NULL;
+	struct rp_place place;
+
+	if (rp_may_be_early(&packet->tcp))
+		known = rp_find_handshake(&packet->tuple, &place);
+	if (!known || known->stage == RP_STAGE_HELD)
+		return rp_on_other(skb, memory, now);
+	if (rp_is_port(skb))
+		return TC_ACT_UNSPEC;
+	memory->handshake = *known;
+	if (!rp_is_still(&place))
+		return TC_ACT_UNSPEC;
+	if (!rp_is_intact(skb, packet, &memory->summing))
+		return rp_is_ours(memory->handshake.stage)
+			       ? TC_ACT_SHOT
+			       : TC_ACT_UNSPEC; /* and the stack drops it */
+	return rp_on_segment(skb, memory, known, &place);
 }
 
 SEC("tc")
 int rp_ingress_accept(struct __sk_buff *skb)
 {
-	struct rp_handshake *handshake = NULL;
-	struct rp_workspace *memory;
-	struct rp_listener *listener;
 	__u32 mac_len = rp_kernel_skb(skb)->mac_len, zero = 0;
-	struct rp_packet packet;
+	struct rp_workspace *memory;
+	struct rp_settings *now;
+	struct rp_heads heads;
+	enum rp_whose whose;
 
-	if (!rp_read_packet(skb, mac_len, &packet))
-		return rp_is_screening() &&
-				       rp_read_hidden(skb, mac_len, &packet)
-			       ? rp_screen(skb, &packet)
-			       : TC_ACT_UNSPEC;
-	if (packet.tcp.syn) {
-		memory = bpf_map_lookup_elem(&workspace, &zero);
-		if (!memory)
-			return TC_ACT_UNSPEC;
-		listener = rp_find_listener(&packet.tuple, &memory->number);
-		if (packet.tcp.ack || packet.tcp.rst || packet.tcp.fin ||
-		    !listener || listener->offload != RP_OFFLOAD_ACCEPT ||
-		    rp_is_port(skb) || !rp_is_local(skb, &packet) ||
-		    !rp_is_intact(skb, &packet, &memory->summing))
-			return TC_ACT_UNSPEC;
-		memory->packet = packet;
-		memory->now = bpf_ktime_get_boot_ns();
-		return rp_on_syn(skb, memory, listener);
-	}
-	if (rp_may_be_early(&packet.tcp))
-		handshake = bpf_map_lookup_elem(&handshakes, &packet.tuple);
-	if (!handshake || handshake->stage == RP_STAGE_HELD)
-		return rp_on_other(skb, &packet);
+	whose = rp_read_heads(skb, mac_len, &heads);
+	if (whose == RP_WHOSE_OTHERS)
+		return TC_ACT_UNSPEC;
+	now = rp_settings_now();
+	if (!now || (!rp_is_watching(now) &&
+		     (whose != RP_WHOSE_OURS ||
+		      (!heads.tcp.syn && !rp_may_be_early(&heads.tcp)))))
+		return TC_ACT_UNSPEC;
 	memory = bpf_map_lookup_elem(&workspace, &zero);
 	if (!memory)
 		return TC_ACT_UNSPEC;
-	if (rp_is_port(skb))
-		return TC_ACT_UNSPEC;
-	if (!rp_is_intact(skb, &packet, &memory->summing))
-		return rp_is_ours(handshake->stage)
-			       ? TC_ACT_SHOT
-			       : TC_ACT_UNSPEC; /* and the stack drops it */
-	memory->packet = packet;
-	memory->handshake = *handshake;
-	memory->now = bpf_ktime_get_boot_ns();
-	return rp_on_segment(skb, memory, handshake);
+	if (whose == RP_WHOSE_UNKNOWN)
+		return rp_read_hidden(skb, mac_len, &memory->packet)
+			       ? rp_on_other(skb, memory, now)
+			       : TC_ACT_UNSPEC;
+	rp_take_heads(skb, mac_len, &heads, &memory->packet);
+	return heads.tcp.syn ? rp_on_any_syn(skb, memory)
+			     : rp_on_later(skb, memory, now);
 }
 
 char _license[] __weak SEC("license") = "Dual BSD/GPL";

@@ -6,6 +6,7 @@
 #ifndef REALPEER_HANDSHAKE_H
 #define REALPEER_HANDSHAKE_H
 
+#include "handshakes.h"
 #include "record.h"
 #include "reply.h"
 
@@ -21,7 +22,7 @@ struct rp_workspace {
 	struct rp_packet packet;
 	struct rp_options options;
 	struct rp_reply reply;
-	struct rp_handshake handshake;
+	struct rp_handshake handshake; /* a copy */
 	struct rp_summing summing;
 	__u64 now;	/* ns of CLOCK_BOOTTIME */
 	__u32 number;	/* of the listener */
@@ -232,9 +233,9 @@ static __always_inline __u32 rp_fill_ip(struct rp_reply *reply,
 }
 
 /*
- * As hard to guess as the kernel's own (RFC 6528), but for the mark: its SYN
- * cookie, a keyed hash of tuple, sequence number and time, plus what no peer
- * is told.
+ * As hard to guess as the kernel's own (RFC 6528), but for the mark: made of
+ * its SYN cookie, a keyed hash of tuple, sequence number and time. Through the
+ * mark it is none any more, so that the stack does not take it for one.
  */
 static __always_inline __u32 rp_make_isn(struct rp_workspace *memory)
 {
@@ -251,7 +252,7 @@ static __always_inline __u32 rp_make_isn(struct rp_workspace *memory)
 	else
 		cookie = bpf_tcp_raw_gen_syncookie_ipv6(&reply->ip6, tcp,
 							sizeof(*tcp));
-	return rp_mark_isn((__u32)cookie + bpf_get_prandom_u32());
+	return rp_mark_isn(cookie);
 }
 
 /* What this SYN and our sysctls agree on. */
@@ -265,6 +266,7 @@ static __always_inline void rp_agree(struct __sk_buff *skb,
 
 	__builtin_memset(handshake, 0, sizeof(*handshake));
 	rp_read_options(skb, &memory->packet, options);
+	handshake->tuple = memory->packet.tuple;
 	handshake->since = memory->now;
 	handshake->peer_isn = bpf_ntohl(tcp->seq);
 	handshake->own_isn = rp_make_isn(memory);
@@ -289,12 +291,12 @@ static __always_inline int rp_leave(struct rp_workspace *memory,
 	struct rp_handshake *handshake = &memory->handshake;
 
 	__builtin_memset(handshake, 0, sizeof(*handshake));
+	handshake->tuple = memory->packet.tuple;
 	handshake->since = memory->now;
 	handshake->peer_isn = bpf_ntohl(memory->packet.tcp.seq);
 	handshake->listener = memory->number;
 	handshake->stage = stage;
-	bpf_map_update_elem(&handshakes, &memory->packet.tuple, handshake,
-			    BPF_ANY);
+	rp_enter_handshake(handshake);
 	return TC_ACT_UNSPEC;
 }
 
@@ -378,6 +380,7 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 	struct rp_packet *packet = &memory->packet;
 	struct rp_settings *now = rp_settings_now();
 	struct rp_handshake *known;
+	struct rp_place place;
 	__u16 least;
 
 	if (!now || rp_is_announced(&packet->tuple))
@@ -400,18 +403,14 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 	least = rp_is_v4(packet->tuple.peer) ? MSS_LEAST_V4 : MSS_LEAST_V6;
 	if (memory->handshake.peer_mss < least)
 		return rp_leave(memory, RP_STAGE_DAEMON);
-	if (bpf_map_update_elem(&handshakes, &packet->tuple, &memory->handshake,
-				BPF_NOEXIST)) {
-		known = bpf_map_lookup_elem(&handshakes, &packet->tuple);
-		if (known && known->peer_isn == bpf_ntohl(packet->tcp.seq) &&
-		    known->stage == RP_STAGE_SYN_RECEIVED) {
-			memory->handshake = *known;
-			return rp_send_syn_ack(skb, memory, now);
-		}
-		if (bpf_map_update_elem(&handshakes, &packet->tuple,
-					&memory->handshake, BPF_ANY))
-			return TC_ACT_SHOT;
+	known = rp_find_handshake(&packet->tuple, &place);
+	if (known && known->peer_isn == bpf_ntohl(packet->tcp.seq) &&
+	    known->stage == RP_STAGE_SYN_RECEIVED) {
+		memory->handshake = *known;
+		return rp_send_syn_ack(skb, memory, now);
 	}
+	if (!rp_enter_at(&place, &memory->handshake))
+		return TC_ACT_SHOT;
 	rp_count(memory->number, RP_STAT_HANDSHAKES);
 	return rp_send_syn_ack(skb, memory, now);
 }

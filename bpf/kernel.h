@@ -103,4 +103,9 @@ static __always_inline struct sk_buff *rp_kernel_skb(struct __sk_buff *skb)
 	return bpf_cast_to_kern_ctx(skb);
 }
 
+static __always_inline int rp_how_summed(struct __sk_buff *skb)
+{
+	return BPF_CORE_READ_BITFIELD(rp_kernel_skb(skb), ip_summed);
+}
+
 #endif

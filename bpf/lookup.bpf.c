@@ -16,6 +16,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "handshakes.h"
 #include "listeners.h"
 
 #define AF_INET 2
@@ -95,13 +96,13 @@ static __always_inline int rp_is_lost(const struct rp_handshake *known)
 }
 
 /* TC has answered for a socket that the stack can't have: the peer is reset. */
-static __always_inline int rp_on_lost(const struct rp_tuple *tuple)
+static __always_inline int rp_on_lost(const struct rp_place *place)
 {
 	struct rp_gates *open = rp_gates_now();
 
 	if (open)
 		__sync_fetch_and_add(&open->lost, 1);
-	bpf_map_delete_elem(&handshakes, tuple);
+	rp_forget_at(place);
 	return SK_DROP;
 }
 
@@ -111,6 +112,7 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 	struct rp_listener *listener;
 	struct rp_handshake *known;
 	struct rp_tuple tuple;
+	struct rp_place place;
 	__u32 number = 0;
 
 	if (ctx->protocol != IPPROTO_TCP || !rp_is_listened(ctx->local_port) ||
@@ -120,16 +122,16 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 	listener = rp_find_listener(&tuple, &number);
 	if (!listener || listener->offload != RP_OFFLOAD_ACCEPT)
 		return SK_PASS;
-	known = bpf_map_lookup_elem(&handshakes, &tuple);
+	known = rp_find_handshake(&tuple, &place);
 	if (known && rp_is_lost(known))
-		return rp_on_lost(&tuple);
+		return rp_on_lost(&place);
 	if (listener->delivery != RP_DELIVERY_INLINE)
 		return SK_PASS;
 	/* The daemon itself, on its way to the server. */
 	if (rp_is_announced(&tuple))
 		return SK_PASS;
 	if (known && known->stage == RP_STAGE_NOBODY) {
-		bpf_map_delete_elem(&handshakes, &tuple);
+		rp_forget_at(&place);
 		return SK_PASS;
 	}
 	/* A plain client's socket on another port is lost as well. */

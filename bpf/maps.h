@@ -14,11 +14,14 @@
 
 #include "realpeer/abi.h"
 
-/* Who is connected. Not LRU: a live connection never loses its record. */
+/*
+ * Who is connected. Not LRU: a live connection never loses its record. Sized
+ * by the daemon, and preallocated: memory that has just been given back is
+ * the cheapest to write to.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, RP_CONNECTIONS_MAX);
+	__uint(max_entries, RP_CONNECTIONS_LEAST);
 	__type(key, __u64);
 	__type(value, struct rp_connection);
 } connections __weak SEC(".maps");
@@ -76,13 +79,26 @@ struct {
 	__type(value, struct rp_claim);
 } claims __weak SEC(".maps");
 
-/* SYNs that TC answered. What a flood of them costs is this map, no more. */
+/*
+ * SYNs that TC answered. What a flood of them costs is these maps, no more.
+ * handshakes.h makes a hash table of them, which costs a connection a fraction
+ * of what an LRU hash of the kernel's does. The daemon has them mapped.
+ */
 struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
-	__type(key, struct rp_tuple);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RP_BUCKETS * RP_WAYS);
+	__type(key, __u32);
 	__type(value, struct rp_handshake);
 } handshakes __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, RP_BUCKETS);
+	__type(key, __u32);
+	__type(value, struct rp_bucket);
+} handshake_tags __weak SEC(".maps");
 
 /* The daemon's listening sockets, for what the kernel cannot decide. */
 struct {

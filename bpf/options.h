@@ -138,6 +138,28 @@ static __always_inline int rp_take_timestamps_alone(struct rp_options *options)
 	return 1;
 }
 
+/* The two lengths that nearly all segments have are read without a call. */
+static __always_inline int rp_load_options(struct __sk_buff *skb, __u32 off,
+					   struct rp_options *options,
+					   __u32 len)
+{
+	struct rp_syn_options {
+		__be32 words[5];
+	} *syn = (struct rp_syn_options *)options->raw;
+	struct rp_timestamps_alone {
+		__be32 words[3];
+	} *timestamps = (struct rp_timestamps_alone *)options->raw;
+
+	if (len == sizeof(*timestamps))
+		return rp_load_header(skb, off, timestamps);
+	if (len == sizeof(*syn))
+		return rp_load_header(skb, off, syn);
+	/* The masked value is bounded by 63, and a real one by 40 anyway. */
+	asm volatile("%0 &= 63" : "+r"(len));
+	return len == 0 || len > TCP_OPTIONS_MAX ||
+	       bpf_skb_load_bytes(skb, off, options->raw, len);
+}
+
 static __always_inline void rp_read_options(struct __sk_buff *skb,
 					    const struct rp_packet *packet,
 					    struct rp_options *options)
@@ -148,11 +170,8 @@ static __always_inline void rp_read_options(struct __sk_buff *skb,
 	options->len = 0;
 	options->mss = 0;
 	options->have = 0;
-	/* The masked value is bounded by 63, and a real one by 40 anyway. */
-	asm volatile("%0 &= 63" : "+r"(len));
-	if (len == 0 || len > TCP_OPTIONS_MAX ||
-	    bpf_skb_load_bytes(skb, packet->transport + sizeof(struct tcphdr),
-			       options->raw, len))
+	if (rp_load_options(skb, packet->transport + sizeof(struct tcphdr),
+			    options, len))
 		return;
 	options->len = len;
 	if (rp_take_timestamps_alone(options) || rp_take_usual_syn(options))

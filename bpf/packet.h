@@ -101,42 +101,76 @@ static __always_inline int rp_is_tagged(struct __sk_buff *skb)
 	return skb->vlan_present && skb->vlan_tci & VLAN_NUMBER;
 }
 
-/*
- * Reads a TCP segment for a port that some listener has. False for anything
- * else, and that quickly: this runs for every packet of the host.
- */
-static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
-					  struct rp_packet *packet)
-{
-	__u32 ip_len, total = 0, tcp_end;
+/* A segment's headers, before anything is made of them. */
+struct rp_heads {
 	union rp_ip ip;
+	struct tcphdr tcp;
+	__u32 ip_len;
+	__u32 total; /* bytes from the IP header on */
+};
 
+enum rp_whose {
+	RP_WHOSE_OTHERS,	 /* for a port that no listener has, or for VLANs */
+	RP_WHOSE_UNKNOWN, /* no TCP, or behind something; see hidden.h */
+	RP_WHOSE_OURS,
+};
+
+/*
+ * Reads the headers of a TCP segment for a port that some listener has. Says
+ * of others that they are not, and that quickly: this runs for every packet of
+ * the host.
+ */
+static __always_inline enum rp_whose rp_read_heads(struct __sk_buff *skb,
+						  __u32 mac_len,
+						  struct rp_heads *heads)
+{
 	/*
 	 * A tagged frame comes again on its VLAN device, a frame for another
 	 * station again on the bridge if it is for this host after all.
 	 */
 	if (skb->pkt_type != PACKET_HOST || rp_is_tagged(skb))
-		return 0;
-	ip_len = rp_read_ip(skb, mac_len, &ip, &total);
-	if (!ip_len || rp_load_header(skb, mac_len + ip_len, &packet->tcp) ||
-	    !rp_is_listened(bpf_ntohs(packet->tcp.dest)))
-		return 0;
+		return RP_WHOSE_OTHERS;
+	heads->ip_len = rp_read_ip(skb, mac_len, &heads->ip, &heads->total);
+	if (!heads->ip_len ||
+	    rp_load_header(skb, mac_len + heads->ip_len, &heads->tcp))
+		return RP_WHOSE_UNKNOWN;
+	return rp_is_listened(bpf_ntohs(heads->tcp.dest)) ? RP_WHOSE_OURS
+							  : RP_WHOSE_OTHERS;
+}
+
+static __always_inline void rp_take_heads(struct __sk_buff *skb, __u32 mac_len,
+					  const struct rp_heads *heads,
+					  struct rp_packet *packet)
+{
+	__u32 tcp_end = heads->ip_len + heads->tcp.doff * 4;
+
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		rp_set_v4(packet->tuple.peer, ip.v4.saddr);
-		rp_set_v4(packet->tuple.local, ip.v4.daddr);
+		rp_set_v4(packet->tuple.peer, heads->ip.v4.saddr);
+		rp_set_v4(packet->tuple.local, heads->ip.v4.daddr);
 	} else {
-		__builtin_memcpy(packet->tuple.peer, &ip.v6.saddr, 16);
-		__builtin_memcpy(packet->tuple.local, &ip.v6.daddr, 16);
+		__builtin_memcpy(packet->tuple.peer, &heads->ip.v6.saddr, 16);
+		__builtin_memcpy(packet->tuple.local, &heads->ip.v6.daddr, 16);
 	}
-	packet->tuple.peer_port = bpf_ntohs(packet->tcp.source);
-	packet->tuple.local_port = bpf_ntohs(packet->tcp.dest);
-	tcp_end = ip_len + packet->tcp.doff * 4;
+	packet->tuple.peer_port = bpf_ntohs(heads->tcp.source);
+	packet->tuple.local_port = bpf_ntohs(heads->tcp.dest);
+	packet->tcp = heads->tcp;
 	packet->ip = mac_len;
-	packet->transport = mac_len + ip_len;
+	packet->transport = mac_len + heads->ip_len;
 	packet->payload = mac_len + tcp_end;
-	packet->payload_len = total > tcp_end ? total - tcp_end : 0;
+	packet->payload_len =
+		heads->total > tcp_end ? heads->total - tcp_end : 0;
 	packet->hidden = 0;
 	packet->fragment = 0;
+}
+
+static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
+					  struct rp_packet *packet)
+{
+	struct rp_heads heads;
+
+	if (rp_read_heads(skb, mac_len, &heads) != RP_WHOSE_OURS)
+		return 0;
+	rp_take_heads(skb, mac_len, &heads, packet);
 	return 1;
 }
 

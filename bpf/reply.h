@@ -19,36 +19,53 @@ struct rp_segment {
 	__be32 options[10];
 };
 
+/* One behind the other, as they stand in a packet. */
 struct rp_reply {
-	struct rp_segment segment;
-	__u32 len; /* bytes of it, options included */
-	struct rp_pseudo pseudo;
 	union {
-		struct iphdr ip4;
 		struct ipv6hdr ip6;
+		struct {
+			__u8 unused[sizeof(struct ipv6hdr) -
+				    sizeof(struct iphdr)];
+			struct iphdr ip4;
+		};
 	};
+	struct rp_segment segment;
+	__u32 len; /* bytes of the segment, options included */
 };
 
+_Static_assert(__builtin_offsetof(struct rp_reply, segment) ==
+		       sizeof(struct ipv6hdr),
+	       "no gap");
+
+/* The sum of the segment's own words. */
+static __always_inline __u64 rp_sum_segment(const struct rp_reply *reply)
+{
+	__u64 sum = rp_sum_words(&reply->segment.tcp,
+				 sizeof(reply->segment.tcp) / 4);
+
+	for (__u32 i = 0; i < sizeof(reply->segment.options) / 4; i++) {
+		if (sizeof(struct tcphdr) + 4 * i < reply->len)
+			sum += reply->segment.options[i];
+	}
+	return sum;
+}
+
 /*
- * Sets the checksum of a segment from `source` to `destination`. With
- * `partial` only the pseudo-header's sum: a device adds the rest.
+ * Sets the checksum of a segment between the ends of `tuple`. With `partial`
+ * only the pseudo-header's sum: a device adds the rest.
  */
 static __always_inline void rp_checksum(struct rp_reply *reply,
-					const __u8 *source,
-					const __u8 *destination, int partial)
+					const struct rp_tuple *tuple,
+					int partial)
 {
-	__u32 len = reply->len;
-	__s64 sum;
+	__u64 sum = rp_sum_pseudo(tuple, reply->len);
 
 	reply->segment.tcp.check = 0;
-	sum = rp_sum_pseudo(&reply->pseudo, source, destination, len);
-	if (partial) {
+	if (partial)
 		reply->segment.tcp.check = rp_fold(sum);
-		return;
-	}
-	asm volatile("%0 &= 60" : "+r"(len));
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply->segment, len, sum);
-	reply->segment.tcp.check = ~rp_fold(sum);
+	else
+		reply->segment.tcp.check =
+			~rp_fold(sum + rp_sum_segment(reply));
 }
 
 static __always_inline int rp_swap_mac(struct __sk_buff *skb)
@@ -62,8 +79,14 @@ static __always_inline int rp_swap_mac(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, to, sizeof(to), 0);
 }
 
-static __always_inline int rp_write_ip(struct __sk_buff *skb,
-				       const struct rp_packet *packet,
+static __always_inline void rp_set_ip4_len(struct iphdr *ip, __u32 len)
+{
+	ip->tot_len = bpf_htons(len);
+	ip->check = 0;
+	ip->check = ~rp_fold(rp_sum_words(ip, sizeof(*ip) / 4));
+}
+
+static __always_inline void rp_make_ip(const struct rp_packet *packet,
 				       struct rp_reply *reply)
 {
 	if (rp_is_v4(packet->tuple.peer)) {
@@ -72,15 +95,13 @@ static __always_inline int rp_write_ip(struct __sk_buff *skb,
 		__builtin_memset(ip, 0, sizeof(*ip));
 		ip->version = 4;
 		ip->ihl = sizeof(*ip) / 4;
-		ip->tot_len = bpf_htons(sizeof(*ip) + reply->len);
 		ip->frag_off = bpf_htons(0x4000); /* DF, RFC 791 */
 		ip->ttl = REPLY_TTL;
 		ip->protocol = IPPROTO_TCP;
 		__builtin_memcpy(&ip->saddr, packet->tuple.local + 12, 4);
 		__builtin_memcpy(&ip->daddr, packet->tuple.peer + 12, 4);
-		ip->check = ~rp_fold(
-			bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
-		return bpf_skb_store_bytes(skb, packet->ip, ip, sizeof(*ip), 0);
+		rp_set_ip4_len(ip, sizeof(*ip) + reply->len);
+		return;
 	}
 	struct ipv6hdr *ip = &reply->ip6;
 
@@ -91,7 +112,40 @@ static __always_inline int rp_write_ip(struct __sk_buff *skb,
 	ip->hop_limit = REPLY_TTL;
 	__builtin_memcpy(&ip->saddr, packet->tuple.local, 16);
 	__builtin_memcpy(&ip->daddr, packet->tuple.peer, 16);
-	return bpf_skb_store_bytes(skb, packet->ip, ip, sizeof(*ip), 0);
+}
+
+/* Both headers, of a packet without IP options, at once. */
+static __always_inline int rp_load_heads(struct __sk_buff *skb,
+					 const struct rp_packet *packet,
+					 struct rp_reply *reply)
+{
+	__u32 len = reply->len;
+
+	asm volatile("%0 &= 63" : "+r"(len));
+	if (len < sizeof(struct tcphdr) || len > sizeof(struct rp_segment))
+		return -1;
+	if (rp_is_v4(packet->tuple.peer))
+		return bpf_skb_load_bytes(skb, packet->ip, &reply->ip4,
+					  sizeof(reply->ip4) + len);
+	return bpf_skb_load_bytes(skb, packet->ip, &reply->ip6,
+				  sizeof(reply->ip6) + len);
+}
+
+/* And back, `skip` bytes further on. */
+static __always_inline int rp_store_heads(struct __sk_buff *skb,
+					  const struct rp_packet *packet,
+					  struct rp_reply *reply, __u32 skip)
+{
+	__u32 len = reply->len;
+
+	asm volatile("%0 &= 63" : "+r"(len));
+	if (len < sizeof(struct tcphdr) || len > sizeof(struct rp_segment))
+		return -1;
+	if (rp_is_v4(packet->tuple.peer))
+		return bpf_skb_store_bytes(skb, packet->ip + skip, &reply->ip4,
+					   sizeof(reply->ip4) + len, 0);
+	return bpf_skb_store_bytes(skb, packet->ip + skip, &reply->ip6,
+				   sizeof(reply->ip6) + len, 0);
 }
 
 /*
@@ -102,24 +156,21 @@ static __always_inline int rp_send_reply(struct __sk_buff *skb,
 					 const struct rp_packet *packet,
 					 struct rp_reply *reply)
 {
-	struct sk_buff *kernel_skb = rp_kernel_skb(skb);
-	__u32 len = reply->len;
-	int partial = BPF_CORE_READ_BITFIELD(kernel_skb, ip_summed) ==
-		      CHECKSUM_PARTIAL;
+	__u32 end = packet->transport + reply->len;
 
 	reply->segment.tcp.source = packet->tcp.dest;
 	reply->segment.tcp.dest = packet->tcp.source;
 	reply->segment.tcp.doff = reply->len / 4;
-	rp_checksum(reply, packet->tuple.local, packet->tuple.peer, partial);
-
-	/* Also drops what GSO knew of the packet, and makes it ours alone. */
-	if (bpf_skb_change_tail(skb, packet->transport + reply->len, 0) ||
-	    rp_write_ip(skb, packet, reply))
-		return TC_ACT_SHOT;
-	asm volatile("%0 &= 63" : "+r"(len));
-	if (len < sizeof(struct tcphdr) || len > sizeof(struct rp_segment) ||
-	    bpf_skb_store_bytes(skb, packet->transport, &reply->segment, len,
-				0))
+	rp_checksum(reply, &packet->tuple,
+		    rp_how_summed(skb) == CHECKSUM_PARTIAL);
+	rp_make_ip(packet, reply);
+	/*
+	 * Of this length already, as a SYN mostly is? Else the change also
+	 * drops what GSO knew of the packet.
+	 */
+	if (((skb->len != end || skb->gso_size) &&
+	     bpf_skb_change_tail(skb, end, 0)) ||
+	    rp_store_heads(skb, packet, reply, 0))
 		return TC_ACT_SHOT;
 	if (packet->ip == ETH_HLEN && skb->ifindex != LOOPBACK_IFINDEX &&
 	    rp_swap_mac(skb))
@@ -202,7 +253,7 @@ static __always_inline int rp_cut(struct __sk_buff *skb,
 	tcp->fin = 0;
 	tcp->urg = 0;
 	reply->len = len;
-	rp_checksum(reply, packet->tuple.peer, packet->tuple.local, 0);
+	rp_checksum(reply, &packet->tuple, 0);
 	if (bpf_skb_change_tail(skb, packet->transport + len, 0))
 		return -1;
 	if (bpf_skb_store_bytes(skb, packet->transport, &reply->segment, len,
@@ -219,20 +270,53 @@ static __always_inline int rp_can_strip(struct __sk_buff *skb,
 					const struct rp_packet *packet,
 					__u32 length)
 {
-	int summed = BPF_CORE_READ_BITFIELD(rp_kernel_skb(skb), ip_summed);
-
-	return packet->payload_len > length && !skb->gso_size &&
-	       summed != CHECKSUM_COMPLETE && rp_has_plain_ip(packet);
+	return packet->payload_len > length && length <= CHECKSUM_CHUNK &&
+	       !skb->gso_size && rp_how_summed(skb) != CHECKSUM_COMPLETE &&
+	       rp_has_plain_ip(packet);
 }
 
-/* The TCP header for a segment without its first `skip` bytes of payload. */
-static __always_inline int rp_head_without(struct __sk_buff *skb,
-					   const struct rp_packet *packet,
-					   __u32 skip, __u32 len,
-					   struct rp_reply *reply,
-					   struct rp_summing *memory)
+/* Of bytes of parser->data, filled up with zeros to whole words. */
+static __always_inline __u32 rp_sum_data(struct rp_parser *parser, __u32 from,
+					 __u32 len)
 {
-	struct tcphdr *tcp = &reply->segment.tcp;
+	__u32 size = (len + 3) & ~3U;
+
+	for (__u32 i = 0; i < 3; i++)
+		parser->data[rp_index(from + len + i, RP_KERNEL_HEADER_MAX)] =
+			0;
+	asm volatile("%0 &= 1023" : "+r"(from));
+	asm volatile("%0 &= 1023" : "+r"(size));
+	if (size > CHECKSUM_CHUNK)
+		return 0;
+	return bpf_csum_diff(NULL, 0, (__be32 *)(parser->data + from), size, 0);
+}
+
+/*
+ * The sum of what is behind the header, from what all of the segment adds up
+ * to (RFC 1624): no byte of it is read.
+ */
+static __always_inline __u16 rp_sum_behind(const struct rp_packet *packet,
+					   const struct rp_reply *reply,
+					   __u32 skip,
+					   struct rp_parser *parser)
+{
+	__u16 rest = ~rp_fold(
+		rp_sum_segment(reply) +
+		rp_sum_pseudo(&packet->tuple,
+			      reply->len + packet->payload_len) +
+		rp_sum_data(parser, 0, skip));
+
+	return skip & 1 ? rest << 8 | rest >> 8 : rest;
+}
+
+/* The same by reading it, where a device was to do the sum. */
+static __always_inline int rp_read_sum_behind(struct __sk_buff *skb,
+					      const struct rp_packet *packet,
+					      __u32 skip,
+					      struct rp_parser *parser,
+					      struct rp_summing *memory,
+					      __u16 *ret_sum)
+{
 	struct rp_sum sum = {
 		.skb = skb,
 		.memory = memory,
@@ -240,52 +324,47 @@ static __always_inline int rp_head_without(struct __sk_buff *skb,
 		.left = packet->payload_len - skip,
 	};
 
-	if (bpf_skb_load_bytes(skb, packet->transport, &reply->segment, len))
-		return -1;
-	tcp->seq = bpf_htonl(bpf_ntohl(tcp->seq) + skip);
-	tcp->check = 0;
-	sum.sum = rp_sum_pseudo(&memory->pseudo, packet->tuple.peer,
-				packet->tuple.local, len + sum.left);
-	sum.sum =
-		bpf_csum_diff(NULL, 0, (__be32 *)&reply->segment, len, sum.sum);
+	/* The parser may have all of it already. */
+	if (packet->payload_len == parser->len && sum.left <= CHECKSUM_CHUNK) {
+		*ret_sum = rp_fold(rp_sum_data(parser, skip, sum.left));
+		return 0;
+	}
 	bpf_loop(SEGMENT_MAX / CHECKSUM_CHUNK, rp_sum_chunk, &sum, 0);
-	tcp->check = ~rp_fold(sum.sum);
+	*ret_sum = rp_fold((__u32)sum.sum);
 	return sum.left ? -1 : 0;
 }
 
 /*
- * Takes the payload's first `skip` bytes out of a packet of one segment: its
- * headers move up to what comes behind.
+ * Takes the payload's first `skip` bytes, which are parser->data, out of a
+ * packet of one segment: its headers move up to what comes behind. The kernel
+ * then takes the checksum for complete, even where a device was to do it.
  */
 static __always_inline int rp_strip(struct __sk_buff *skb,
 				    const struct rp_packet *packet, __u32 skip,
 				    struct rp_reply *reply,
+				    struct rp_parser *parser,
 				    struct rp_summing *memory)
 {
-	__u32 len = packet->tcp.doff * 4, ip_len;
-	__u32 total = packet->payload_len - skip;
-	int v4 = rp_is_v4(packet->tuple.peer);
+	struct tcphdr *tcp = &reply->segment.tcp;
+	__u32 total = packet->tcp.doff * 4 + packet->payload_len - skip;
+	__u16 rest;
 
-	asm volatile("%0 &= 63" : "+r"(len));
-	if (len < sizeof(struct tcphdr) || len > sizeof(struct rp_segment) ||
-	    rp_head_without(skb, packet, skip, len, reply, memory))
+	reply->len = packet->tcp.doff * 4;
+	if (rp_load_heads(skb, packet, reply))
 		return -1;
-	total += len;
-	ip_len = v4 ? sizeof(reply->ip4) : sizeof(reply->ip6);
-	if (bpf_skb_load_bytes(skb, packet->ip, &reply->ip4, ip_len))
+	if (rp_how_summed(skb) != CHECKSUM_PARTIAL)
+		rest = rp_sum_behind(packet, reply, skip, parser);
+	else if (rp_read_sum_behind(skb, packet, skip, parser, memory, &rest))
 		return -1;
-	if (v4) {
-		reply->ip4.tot_len = bpf_htons(ip_len + total);
-		reply->ip4.check = 0;
-		reply->ip4.check = ~rp_fold(bpf_csum_diff(
-			NULL, 0, (__be32 *)&reply->ip4, sizeof(reply->ip4), 0));
-	} else {
+	tcp->seq = bpf_htonl(bpf_ntohl(tcp->seq) + skip);
+	tcp->check = 0;
+	tcp->check = ~rp_fold(rp_sum_segment(reply) +
+			      rp_sum_pseudo(&packet->tuple, total) + rest);
+	if (rp_is_v4(packet->tuple.peer))
+		rp_set_ip4_len(&reply->ip4, sizeof(reply->ip4) + total);
+	else
 		reply->ip6.payload_len = bpf_htons(total);
-	}
-	if (bpf_skb_store_bytes(skb, packet->transport + skip, &reply->segment,
-				len, BPF_F_RECOMPUTE_CSUM) ||
-	    bpf_skb_store_bytes(skb, packet->ip + skip, &reply->ip4, ip_len,
-				BPF_F_RECOMPUTE_CSUM))
+	if (rp_store_heads(skb, packet, reply, skip))
 		return -1;
 	return bpf_skb_adjust_room(skb, -(__s32)skip, BPF_ADJ_ROOM_MAC,
 				   BPF_F_ADJ_ROOM_NO_CSUM_RESET);

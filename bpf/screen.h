@@ -110,7 +110,7 @@ static __always_inline int rp_abort(struct __sk_buff *skb,
 				    enum rp_stat reason)
 {
 	rp_count(memory->number, reason);
-	bpf_map_delete_elem(&handshakes, &memory->packet.tuple);
+	rp_forget_handshake(&memory->packet.tuple);
 	return rp_cut(skb, &memory->packet, 0, 1, &memory->reply)
 		       ? TC_ACT_SHOT
 		       : TC_ACT_UNSPEC;
@@ -130,7 +130,8 @@ static __always_inline int rp_refuse_unjudged(
 static __always_inline struct rp_handshake *rp_find_held(
 	const struct rp_tuple *tuple, const struct rp_unspoken *unspoken)
 {
-	struct rp_handshake *known = bpf_map_lookup_elem(&handshakes, tuple);
+	struct rp_place place;
+	struct rp_handshake *known = rp_find_handshake(tuple, &place);
 
 	return known && known->peer_isn + 1 == unspoken->seq ? known : NULL;
 }
@@ -150,11 +151,12 @@ static __always_inline int rp_is_stuck(struct rp_workspace *memory,
 	if (!rp_has_socket(unspoken)) /* anybody can send those */
 		return 0;
 	__builtin_memset(handshake, 0, sizeof(*handshake));
+	handshake->tuple = *tuple;
 	handshake->since = memory->now;
 	handshake->peer_isn = unspoken->seq - 1;
 	handshake->listener = memory->number;
 	handshake->stage = RP_STAGE_HELD;
-	bpf_map_update_elem(&handshakes, tuple, handshake, BPF_ANY);
+	rp_enter_handshake(handshake);
 	return 0;
 }
 

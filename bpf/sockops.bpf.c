@@ -12,6 +12,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "handshakes.h"
 #include "kernel.h"
 #include "listeners.h"
 
@@ -195,17 +196,6 @@ static __always_inline int rp_bind_pending(struct bpf_sock_ops *ctx,
 	return 1;
 }
 
-static __always_inline int rp_is_same(const struct rp_tuple *a,
-				      const struct rp_tuple *b)
-{
-	const __u32 *x = (const __u32 *)a, *y = (const __u32 *)b;
-	__u32 differ = 0;
-
-	for (__u32 i = 0; i < sizeof(*a) / sizeof(*x); i++)
-		differ |= x[i] ^ y[i];
-	return !differ;
-}
-
 /* What TC assigned came through. Known losses stay known until a reload. */
 static __always_inline void rp_forget_losses(void)
 {
@@ -260,15 +250,17 @@ static __always_inline int rp_is_of_daemon(struct bpf_sock_ops *ctx)
 static __always_inline void rp_on_unjudged(struct bpf_sock_ops *ctx,
 					   const struct rp_tuple *tuple,
 					   const struct rp_handshake *known,
+					   const struct rp_place *place,
 					   __u32 number,
 					   const struct rp_listener *listener)
 {
-	struct rp_handshake stray = {.listener = number,
+	struct rp_handshake stray = {.tuple = *tuple,
+				     .listener = number,
 				     .stage = RP_STAGE_STRAY};
 	struct rp_gates *open = rp_gates_now();
 
 	if (known && known->stage == RP_STAGE_DAEMON)
-		bpf_map_delete_elem(&handshakes, tuple);
+		rp_forget_at(place);
 	if (listener->delivery != RP_DELIVERY_INLINE || rp_is_of_daemon(ctx))
 		return;
 	if (listener->untrusted == RP_UNTRUSTED_DIRECT &&
@@ -278,7 +270,7 @@ static __always_inline void rp_on_unjudged(struct bpf_sock_ops *ctx,
 	} else if (listener->mode == RP_MODE_REQUIRED) {
 		if (open)
 			__sync_fetch_and_add(&open->strays, 1);
-		bpf_map_update_elem(&handshakes, tuple, &stray, BPF_ANY);
+		rp_enter_handshake(&stray);
 	}
 }
 
@@ -290,6 +282,7 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 	struct rp_listener *listener;
 	struct rp_handshake *known;
 	struct rp_tuple tuple;
+	struct rp_place place;
 
 	if (!now || !rp_read_tuple(ctx, &tuple))
 		return;
@@ -297,9 +290,9 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 		return;
 	if (!rp_is_listened(tuple.local_port))
 		return;
-	known = bpf_map_lookup_elem(&handshakes, &tuple);
+	known = rp_find_handshake(&tuple, &place);
 	if (known && known->claim && rp_bind_claim(ctx, &tuple, known)) {
-		bpf_map_delete_elem(&handshakes, &tuple);
+		rp_forget_at(&place);
 		rp_forget_losses();
 		return;
 	}
@@ -310,7 +303,8 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 		return;
 	rp_watch_close(ctx);
 	if (listener->offload == RP_OFFLOAD_ACCEPT) {
-		rp_on_unjudged(ctx, &tuple, known, first.listener, listener);
+		rp_on_unjudged(ctx, &tuple, known, &place, first.listener,
+			       listener);
 	} else if (listener->offload == RP_OFFLOAD_PEEK) {
 		first.cookie = bpf_get_socket_cookie(ctx);
 		first.seq = ctx->rcv_nxt;
@@ -396,7 +390,7 @@ static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
 	if (!rp_read_tuple(ctx, &tuple))
 		return;
 	bpf_map_delete_elem(&awaiting, &tuple);
-	bpf_map_delete_elem(&handshakes, &tuple);
+	rp_forget_handshake(&tuple);
 	record = bpf_map_lookup_elem(&connections, &cookie);
 	if (record)
 		rp_drop(ctx, cookie, record);

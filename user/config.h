@@ -67,6 +67,7 @@ struct config {
 	enum log_level log_level;
 	uint32_t drain_timeout_ms;
 	unsigned int threads; /* 0: one for each usable CPU */
+	uint32_t connections_max; /* 0: as many as suit the host's memory */
 };
 
 /*

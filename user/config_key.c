@@ -17,6 +17,7 @@
 #define HEADER_MAX_MIN	      107 /* the longest header of version 1 */
 #define HEADER_MAX_MAX	      65535
 #define THREADS_MAX	      1024
+#define CONNECTIONS_MAX_MAX   (1u << 22)
 
 /* What a key's value goes into, and where its mistakes are told. */
 struct target {
@@ -433,6 +434,12 @@ static int apply_threads(struct target *target, const char *text)
 			    &target->config->threads);
 }
 
+static int apply_connections_max(struct target *target, const char *text)
+{
+	return number_parse(target, text, 0, CONNECTIONS_MAX_MAX,
+			    &target->config->connections_max);
+}
+
 #define GLOBAL	 1u
 #define LISTENER 2u
 
@@ -454,6 +461,8 @@ static const struct {
 	[KEY_LOG_LEVEL] = {"log_level", GLOBAL, apply_log_level},
 	[KEY_DRAIN_TIMEOUT] = {"drain_timeout", GLOBAL, apply_drain_timeout},
 	[KEY_THREADS] = {"threads", GLOBAL, apply_threads},
+	[KEY_CONNECTIONS_MAX] = {"connections_max", GLOBAL,
+				 apply_connections_max},
 	[KEY_LISTEN] = {"listen", LISTENER, apply_listen},
 	[KEY_DELIVERY] = {"delivery", LISTENER, apply_delivery},
 	[KEY_HANDLER] = {"handler", LISTENER, apply_handler},

@@ -124,6 +124,9 @@ static void log_changes(const struct setup *old, const struct setup *new)
 	if (old->config->threads != new->config->threads)
 		log_warning("reload msg=\"threads changes with the next "
 			    "start\"");
+	if (old->config->connections_max != new->config->connections_max)
+		log_warning("reload msg=\"connections_max changes with the "
+			    "next start after a stop\"");
 }
 
 void daemon_apply_log_level(const struct daemon *daemon)

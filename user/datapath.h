@@ -28,6 +28,7 @@ struct datapath_features {
 	enum rp_offload offload; /* the best that works */
 	bool tcx;		 /* else clsact */
 	char why[256];		 /* why not better; "" if it is the best */
+	uint32_t connections_max; /* asked for; 0: what suits the memory */
 };
 
 /*

@@ -9,6 +9,7 @@
  *   datapath_table.c	what a map shall hold
  *   datapath_settings.c	sysctls and the like -> the map `settings`
  *   datapath_upkeep.c	what needs a clock
+ *   datapath_handshakes.c	clients that say nothing
  *   datapath_attach.c	programs -> cgroup and interfaces, and their pins
  */
 #ifndef REALPEER_DATAPATH_INTERNAL_H
@@ -36,7 +37,12 @@ struct attachment {
 struct datapath {
 	struct datapath_features features;
 	struct realpeer *skeleton; /* owned */
-	struct rp_gates *gates;	   /* the map's own memory, mapped */
+	/* The maps' own memory, mapped; the last two only for offload accept. */
+	struct rp_gates *gates;
+	struct rp_bucket *tags;		 /* RP_BUCKETS */
+	struct rp_handshake *handshakes; /* RP_WAYS of each bucket */
+	uint64_t strays_seen;		 /* gates->strays, a turn ago */
+	uint64_t spilled_seen;		 /* gates->spilled, likewise */
 	char directory[PATH_MAX];
 	int lock;		     /* the directory, flock()ed, owned */
 	int cgroup;		     /* cgroup2 root, owned */
@@ -48,6 +54,7 @@ struct datapath {
 	struct tables *tables;	     /* what the maps say, owned */
 	bool peeks;		     /* some listener has offload peek */
 	bool screens;		     /* some inline one has, or had, `direct` */
+	uint64_t some_ports[8];	     /* as in `settings` */
 	uint64_t settled_at;	     /* older connections have spoken; ns */
 	bool prune_due;		     /* see datapath_prune() */
 	bool attach_due;	     /* the interfaces were not looked at */
@@ -57,9 +64,6 @@ struct datapath {
 	uint64_t search_next;	     /* for lost orphans, 0: from the start */
 	uint64_t search_lost;	     /* gates->lost_orphans when it began */
 	uint64_t search_done;	     /* search_lost of the last that ended */
-	struct rp_tuple review_next; /* where upkeep goes on */
-	uint64_t review_strays;	     /* gates->strays when it last began */
-	bool review_found;	     /* stage STRAY since then */
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
 	struct attachment *attachments;	     /* array, owned */
 	size_t n_attachments;
@@ -69,6 +73,12 @@ struct datapath {
 	size_t n_addresses;
 };
 
+/* ns. The programs write on while a turn, with its one `now`, looks. */
+static inline uint64_t datapath_age(uint64_t since, uint64_t now)
+{
+	return now > since ? now - since : 0;
+}
+
 /* datapath.c */
 
 /*
@@ -77,6 +87,10 @@ struct datapath {
  */
 int datapath_load(const struct datapath_features *features,
 		  const char *directory, struct realpeer **ret_skeleton);
+
+/* Connections that there is, or will be, room for: pins keep theirs. */
+uint32_t datapath_connections_max(const struct datapath_features *features,
+				  const char *directory);
 
 /* Too few descriptors, or too little memory, for now? */
 bool datapath_is_shortage(int error);
@@ -107,6 +121,10 @@ int datapath_refresh(struct datapath *datapath);
  * and nothing written, when they cannot be read now.
  */
 int datapath_read_sysctls(struct rp_settings *settings);
+
+/* datapath_handshakes.c */
+
+void datapath_review_handshakes(struct datapath *datapath, uint64_t now);
 
 /* datapath_attach.c */
 

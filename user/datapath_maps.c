@@ -78,6 +78,7 @@ static bool is_other_map(void)
 int datapath_settle(struct datapath *datapath)
 {
 	struct rp_settings old;
+	__u32 wanted, have;
 	int error;
 
 	error = read_old_settings(datapath, &old);
@@ -99,8 +100,15 @@ int datapath_settle(struct datapath *datapath)
 	}
 	if (old.netns && old.netns != datapath->netns)
 		datapath_drop_stale(datapath, true);
+	wanted = datapath->features.connections_max;
+	have = bpf_map__max_entries(datapath->skeleton->maps.connections);
+	if (wanted && wanted != have)
+		log_warning("msg=\"connections_max takes effect with the next "
+			    "start after a stop\" wanted=%u have=%u",
+			    wanted, have);
 	/* The programs of old go on until the listeners are known. */
 	datapath->peeks = old.peeks;
+	memcpy(datapath->some_ports, old.some_ports, sizeof(old.some_ports));
 	datapath->settled_at = old.screens ? UINT64_MAX : 0;
 	return datapath_refresh(datapath);
 }
@@ -268,13 +276,23 @@ void datapath_prune(struct datapath *datapath)
 	prune_stats(skeleton->maps.stats, &tables->listeners);
 }
 
+/* `keep`: beside what the programs know already. */
+static int write_some_ports(struct datapath *datapath, bool keep)
+{
+	if (!keep)
+		memset(datapath->some_ports, 0, sizeof(datapath->some_ports));
+	for (size_t i = 0; i < 65536 / 64; i++)
+		datapath->some_ports[i % 8] |= datapath->tables->ports[i];
+	return datapath_refresh(datapath);
+}
+
 static int apply(struct datapath *datapath, const uint32_t *numbers)
 {
 	struct realpeer *skeleton = datapath->skeleton;
 	struct tables *tables = datapath->tables;
 	int error;
 
-	error = datapath_refresh(datapath);
+	error = write_some_ports(datapath, true);
 	if (!error)
 		error = make_stats(skeleton->maps.stats, numbers,
 				   tables->listeners.n);
@@ -288,6 +306,8 @@ static int apply(struct datapath *datapath, const uint32_t *numbers)
 				    skeleton->maps.endpoints);
 	if (!error)
 		error = write_ports(tables->ports, skeleton->maps.ports);
+	if (!error)
+		error = write_some_ports(datapath, false);
 	if (error)
 		return error;
 	withdraw(datapath);

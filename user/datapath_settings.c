@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -108,6 +109,21 @@ static int update_sysctls(struct datapath *datapath,
 	return old->abi ? 0 : error;
 }
 
+/* Handshakes stay where they are for as long as there are pins. */
+static int choose_hash_key(const struct rp_settings *old,
+			   struct rp_settings *settings)
+{
+	if (old->abi) {
+		memcpy(settings->hash_key, old->hash_key,
+		       sizeof(settings->hash_key));
+		return 0;
+	}
+	return getrandom(settings->hash_key, sizeof(settings->hash_key), 0) ==
+			       sizeof(settings->hash_key)
+		       ? 0
+		       : -EIO;
+}
+
 int datapath_refresh(struct datapath *datapath)
 {
 	struct rp_settings now = {.abi = RP_ABI_VERSION}, old = {0};
@@ -116,9 +132,13 @@ int datapath_refresh(struct datapath *datapath)
 
 	bpf_map__lookup_elem(datapath->skeleton->maps.settings, &zero,
 			     sizeof(zero), &old, sizeof(old), 0);
+	error = choose_hash_key(&old, &now);
+	if (error)
+		return error;
 	now.netns = datapath->netns;
 	now.daemons = datapath->n_handover;
 	now.peeks = datapath->peeks;
+	memcpy(now.some_ports, datapath->some_ports, sizeof(now.some_ports));
 	now.screens =
 		datapath->screens || clock_boot_ns() < datapath->settled_at;
 	error = update_sysctls(datapath, &old, &now);

@@ -143,6 +143,8 @@ const char *plan_global_changes(const struct config *old,
 		{"drain_timeout",
 		 old->drain_timeout_ms != new->drain_timeout_ms},
 		{"threads", old->threads != new->threads},
+		{"connections_max",
+		 old->connections_max != new->connections_max},
 	};
 
 	return join(settings, sizeof(settings) / sizeof(settings[0]), out);

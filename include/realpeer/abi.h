@@ -15,11 +15,17 @@
 
 #include <linux/types.h>
 
-#define RP_ABI_VERSION 3
+#define RP_ABI_VERSION 4
 
 #define RP_NAME_LEN	   24 /* listener name, NUL included */
 #define RP_LISTENERS_MAX   4096
-#define RP_CONNECTIONS_MAX (1 << 20)
+/*
+ * Entries of `connections`, where connections_max does not say: one for so much
+ * of the host's memory, which takes a four-hundredth of it.
+ */
+#define RP_CONNECTION_SHARE  65536
+#define RP_CONNECTIONS_LEAST (1 << 14)
+#define RP_CONNECTIONS_MOST  (1 << 20)
 #define RP_TLVS_MAX	   (1 << 18)
 #define RP_TRUSTED_MAX	   65536
 
@@ -250,25 +256,49 @@ enum rp_tcp_option {
 	RP_OPTION_ECN = 1 << 3,
 };
 
-/* Value of `handshakes`: what accept() needs to know of a SYN. */
+/*
+ * Value of `handshakes`: what accept() needs to know of a SYN, or TC of what it
+ * left to the stack.
+ */
 struct rp_handshake {
-	__u64 since;	/* ns of CLOCK_BOOTTIME */
+	struct rp_tuple tuple;
 	__u32 peer_isn; /* host order, like all here */
 	__u32 own_isn;
 	__u32 own_tsval;
 	__u32 peer_tsval;
 	__u32 listener;
+	__u64 since; /* ns of CLOCK_BOOTTIME */
 	__u16 peer_mss;
 	__u8 peer_wscale;
 	__u8 options; /* enum rp_tcp_option, agreed on */
 	__u8 stage;   /* enum rp_stage */
 	__u8 pad[3];
 	__u32 claim; /* its place in `claims` + 1; 0: none yet */
+	__u32 pad2;
+};
+
+_Static_assert(sizeof(struct rp_handshake) == 80, "ABI");
+
+#define RP_WAYS		 8
+#define RP_BUCKETS_FIRST (1 << 7)
+#define RP_BUCKETS_MORE	 (1 << 14)
+#define RP_BUCKETS	 (RP_BUCKETS_FIRST + RP_BUCKETS_MORE)
+#define RP_TAG_FREE	 0
+#define RP_TAG_BUSY	 2 /* somebody writes there; other tags are odd */
+
+/*
+ * Value of `handshake_tags`: of a bucket, whose RP_WAYS handshakes stand in
+ * `handshakes` from RP_WAYS times its number on. Both are arrays. A tuple's
+ * hash says its bucket of the first ones, so few that they stay in a CPU's
+ * cache, and that of the others, for when the first one is full; and the tag.
+ * Whoever replaces a tag, by compare and swap, has the place; so who has read a
+ * handshake looks at its tag once more, and knows whether it was that one.
+ */
+struct rp_bucket {
+	__u32 tags[RP_WAYS];
 };
 
 #define RP_CLAIM_OF_DAEMON 0xffffffffU /* the daemon will read the header */
-
-_Static_assert(sizeof(struct rp_handshake) == 40, "ABI");
 
 /* Key of `endpoints`; the wildcards are :: and ::ffff:0.0.0.0. */
 struct rp_endpoint {
@@ -320,6 +350,9 @@ struct rp_gates {
 	__u64 lost_orphans; /* records that found no room in `orphans` */
 	__u64 lost;	    /* sockets that TC assigned and the stack never
 			       saw, one after the other; RP_LOSSES: all are */
+	__u64 spilled;	    /* handshakes that were ever entered behind the
+			       first buckets */
+	__u64 spilled_gone; /* `spilled` when the daemon last found none there */
 };
 
 /*
@@ -327,6 +360,8 @@ struct rp_gates {
  * may be a segment that TC could not read, while the accept queue was full.
  */
 #define RP_LOSSES 3
+
+#define RP_HASH_KEYS 10 /* one for each word of a tuple, and an even number */
 
 /* The one value of `settings`. */
 struct rp_settings {
@@ -340,8 +375,10 @@ struct rp_settings {
 	__u8 peeks;	 /* 1: some listener has offload peek */
 	__u8 screens;	 /* 1: TC looks at first bytes for inline ones */
 	__u8 pad[3];
+	__u32 hash_key[RP_HASH_KEYS]; /* secret, so that nobody chooses buckets */
+	__u64 some_ports[8]; /* bit `port % 512`, for each that a listener has */
 };
 
-_Static_assert(sizeof(struct rp_settings) == 24, "ABI");
+_Static_assert(sizeof(struct rp_settings) == 128, "ABI");
 
 #endif

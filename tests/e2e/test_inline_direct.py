@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from lib import header, inline, maps, packets, stream
+from lib import handshakes, header, inline, packets, stream
 from lib.inline import INLINE, PAYLOAD
 from lib.packets import ACK, PSH, RST, URG
 from lib.poll import equal, wait_for
@@ -307,8 +307,8 @@ def test_during_a_flood(env):
     waiting = [env.stranger.connect((SERVER_SIDE, 1883)) for _ in range(3)]
     server.wait(3)
     waiting[1].sendall(b"P")
-    with maps.Map(running.map_path("handshakes")) as handshakes:
-        handshakes.drive_out()
+    with handshakes.Handshakes(running) as table:
+        table.drive_out()
     waiting[0].sendall(GOOD + PAYLOAD)
     waiting[1].sendall(header.v1(SOURCE, DESTINATION)[1:] + PAYLOAD)
     stream.exchange(waiting[2], PAYLOAD)

@@ -15,7 +15,7 @@ import re
 import threading
 import time
 
-from lib import bpf, header, inline, packets
+from lib import handshakes, header, inline, packets
 from lib.inline import INLINE
 from lib.poll import check, equal, wait_for
 from lib.requirement import BPF, BPFTOOL, needs
@@ -135,8 +135,8 @@ def nearly_empty(running, may_keep):
     have = {}
 
     def forgotten():
-        stages = collections.Counter(
-            entry["stage"] for entry in bpf.map_values(running.map_path("handshakes")))
+        with handshakes.Handshakes(running) as table:
+            stages = collections.Counter(table.stages())
         have.update({name: inline.map_size(running, name) for name in MAPS},
                     answered=stages.pop(SYN_RECEIVED, 0), left=stages.total())
         return all(size <= may_keep.get(name, 0) for name, size in have.items())

@@ -4,7 +4,7 @@
 import os
 import statistics
 
-from lib import bpf
+from lib import bpf, inline
 
 # Entries of these come and go with connections.
 MAPS = ("connections", "tlvs", "handshakes", "pending", "outgoing", "announced", "awaiting",
@@ -45,7 +45,7 @@ class Samples:
             "threads": process.status("Threads"),
         }
         for name in MAPS:
-            sample[name] = len(bpf.bpftool("map", "dump", "pinned", self.daemon.map_path(name)))
+            sample[name] = inline.map_size(self.daemon, name)
         self.all.append(sample)
 
     def print_table(self, rows):

@@ -91,7 +91,7 @@ static void scopes(void **state)
 		"offload",	  "untrusted", "special_source",
 	};
 	static const char *const global[] = {"log_level", "drain_timeout",
-					     "threads"};
+					     "threads", "connections_max"};
 	static const char *const listeners[] = {"listen", "delivery", "handler",
 						"client_address",
 						"forward_tlvs"};
@@ -357,6 +357,17 @@ static void threads(void **state)
 	    "F:7: threads: 'auto' is not a whole number\n");
 }
 
+static void connections_max(void **state)
+{
+	(void)state;
+	good(KEY_CONNECTIONS_MAX, "0");
+	assert_int_equal(config.connections_max, 0);
+	good(KEY_CONNECTIONS_MAX, "4194304");
+	assert_int_equal(config.connections_max, 4194304);
+	bad(KEY_CONNECTIONS_MAX, "4194305",
+	    "F:7: connections_max: 4194305 is not between 0 and 4194304\n");
+}
+
 static void listen_addresses(void **state)
 {
 	char text[ADDRESS_TEXT_MAX], many[2000] = "", *end = many;
@@ -496,6 +507,7 @@ int main(void)
 		TEST(shown_names),
 		TEST(drain_timeout),
 		TEST(threads),
+		TEST(connections_max),
 		TEST(listen_addresses),
 		TEST(handler),
 		TEST(forward_tlvs),

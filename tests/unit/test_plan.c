@@ -221,8 +221,9 @@ static void global_changes(void **state)
 	assert_string_equal(plan_global_changes(&old, &new, text), "threads");
 	new.log_level = LOG_LEVEL_DEBUG;
 	new.drain_timeout_ms = 5;
+	new.connections_max = 9;
 	assert_string_equal(plan_global_changes(&old, &new, text),
-			    "log_level,drain_timeout,threads");
+			    "log_level,drain_timeout,threads,connections_max");
 }
 
 int main(void)
