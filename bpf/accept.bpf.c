@@ -189,8 +189,8 @@ static __always_inline int rp_accept_past(struct __sk_buff *skb,
 					  struct rp_parser *parser,
 					  const struct rp_listener *listener)
 {
-	int error = rp_accept_from(skb, memory, known, listener,
-				   &parser->header);
+	int error =
+		rp_accept_from(skb, memory, known, listener, &parser->header);
 
 	if (error == -ENOENT)
 		return rp_refuse(skb, memory, RP_STAT_HANDLER_FAILED);

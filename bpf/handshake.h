@@ -270,7 +270,8 @@ static __always_inline void rp_agree(struct __sk_buff *skb,
 	handshake->since = memory->now;
 	handshake->peer_isn = bpf_ntohl(tcp->seq);
 	handshake->own_isn = rp_make_isn(memory);
-	handshake->own_tsval = memory->now / 1000000;
+	/* The child goes on with this clock, which must not run backwards. */
+	handshake->own_tsval = bpf_ktime_get_coarse_ns() / 1000000;
 	handshake->listener = memory->number;
 	handshake->peer_wscale = options->wscale;
 	handshake->peer_tsval = options->tsval;

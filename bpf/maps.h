@@ -87,7 +87,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, RP_BUCKETS * RP_WAYS);
+	__uint(max_entries, RP_BUCKETS *RP_WAYS);
 	__type(key, __u32);
 	__type(value, struct rp_handshake);
 } handshakes __weak SEC(".maps");

@@ -110,7 +110,7 @@ struct rp_heads {
 };
 
 enum rp_whose {
-	RP_WHOSE_OTHERS,	 /* for a port that no listener has, or for VLANs */
+	RP_WHOSE_OTHERS,  /* for a port that no listener has, or for VLANs */
 	RP_WHOSE_UNKNOWN, /* no TCP, or behind something; see hidden.h */
 	RP_WHOSE_OURS,
 };
@@ -121,8 +121,8 @@ enum rp_whose {
  * the host.
  */
 static __always_inline enum rp_whose rp_read_heads(struct __sk_buff *skb,
-						  __u32 mac_len,
-						  struct rp_heads *heads)
+						   __u32 mac_len,
+						   struct rp_heads *heads)
 {
 	/*
 	 * A tagged frame comes again on its VLAN device, a frame for another

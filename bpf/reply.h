@@ -297,25 +297,20 @@ static __always_inline __u32 rp_sum_data(struct rp_parser *parser, __u32 from,
  */
 static __always_inline __u16 rp_sum_behind(const struct rp_packet *packet,
 					   const struct rp_reply *reply,
-					   __u32 skip,
-					   struct rp_parser *parser)
+					   __u32 skip, struct rp_parser *parser)
 {
-	__u16 rest = ~rp_fold(
-		rp_sum_segment(reply) +
-		rp_sum_pseudo(&packet->tuple,
-			      reply->len + packet->payload_len) +
-		rp_sum_data(parser, 0, skip));
+	__u16 rest = ~rp_fold(rp_sum_segment(reply) +
+			      rp_sum_pseudo(&packet->tuple,
+					    reply->len + packet->payload_len) +
+			      rp_sum_data(parser, 0, skip));
 
 	return skip & 1 ? rest << 8 | rest >> 8 : rest;
 }
 
 /* The same by reading it, where a device was to do the sum. */
-static __always_inline int rp_read_sum_behind(struct __sk_buff *skb,
-					      const struct rp_packet *packet,
-					      __u32 skip,
-					      struct rp_parser *parser,
-					      struct rp_summing *memory,
-					      __u16 *ret_sum)
+static __always_inline int rp_read_sum_behind(
+	struct __sk_buff *skb, const struct rp_packet *packet, __u32 skip,
+	struct rp_parser *parser, struct rp_summing *memory, __u16 *ret_sum)
 {
 	struct rp_sum sum = {
 		.skb = skb,

@@ -66,7 +66,7 @@ struct config {
 	struct listener_config global; /* inherited values; used by attach */
 	enum log_level log_level;
 	uint32_t drain_timeout_ms;
-	unsigned int threads; /* 0: one for each usable CPU */
+	unsigned int threads;	  /* 0: one for each usable CPU */
 	uint32_t connections_max; /* 0: as many as suit the host's memory */
 };
 

@@ -23,11 +23,11 @@ const char *datapath_directory(void);
 
 /* What this kernel and our rights allow, found by trying. */
 struct datapath_features {
-	bool bpf;		 /* maps and programs can be loaded */
-	bool getpeername;	 /* cgroup hooks and sockops attach */
-	enum rp_offload offload; /* the best that works */
-	bool tcx;		 /* else clsact */
-	char why[256];		 /* why not better; "" if it is the best */
+	bool bpf;		  /* maps and programs can be loaded */
+	bool getpeername;	  /* cgroup hooks and sockops attach */
+	enum rp_offload offload;  /* the best that works */
+	bool tcx;		  /* else clsact */
+	char why[256];		  /* why not better; "" if it is the best */
 	uint32_t connections_max; /* asked for; 0: what suits the memory */
 };
 

@@ -257,8 +257,8 @@ void datapath_review_handshakes(struct datapath *datapath, uint64_t now)
 	uint64_t strays = __atomic_load_n(&gates->strays, __ATOMIC_SEQ_CST);
 	uint64_t spilled = __atomic_load_n(&gates->spilled, __ATOMIC_SEQ_CST);
 	struct review review = {.now = now};
-	uint32_t buckets = spilled == gates->spilled_gone ? RP_BUCKETS_FIRST
-							  : RP_BUCKETS;
+	uint32_t buckets =
+		spilled == gates->spilled_gone ? RP_BUCKETS_FIRST : RP_BUCKETS;
 
 	for (uint32_t place = 0; place < buckets * RP_WAYS; place++)
 		review_handshake(datapath, place, &review);

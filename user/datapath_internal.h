@@ -10,6 +10,7 @@
  *   datapath_settings.c	sysctls and the like -> the map `settings`
  *   datapath_upkeep.c	what needs a clock
  *   datapath_handshakes.c	clients that say nothing
+ *   datapath_memory.c	the size of maps, and their memory
  *   datapath_attach.c	programs -> cgroup and interfaces, and their pins
  */
 #ifndef REALPEER_DATAPATH_INTERNAL_H
@@ -37,33 +38,34 @@ struct attachment {
 struct datapath {
 	struct datapath_features features;
 	struct realpeer *skeleton; /* owned */
-	/* The maps' own memory, mapped; the last two only for offload accept. */
+	/* The maps' own memory, mapped; the last two only for offload accept.
+	 */
 	struct rp_gates *gates;
 	struct rp_bucket *tags;		 /* RP_BUCKETS */
 	struct rp_handshake *handshakes; /* RP_WAYS of each bucket */
 	uint64_t strays_seen;		 /* gates->strays, a turn ago */
 	uint64_t spilled_seen;		 /* gates->spilled, likewise */
 	char directory[PATH_MAX];
-	int lock;		     /* the directory, flock()ed, owned */
-	int cgroup;		     /* cgroup2 root, owned */
-	int netlink;		     /* link and address news, owned */
-	__u64 netns;		     /* SO_NETNS_COOKIE */
-	uint32_t n_handover;	     /* the daemon's sockets in `handover` */
-	bool wakes_silent;	     /* some inline listener is `enabled` */
-	int raw[2];		     /* for probes, IPv4 and IPv6, owned */
-	struct tables *tables;	     /* what the maps say, owned */
-	bool peeks;		     /* some listener has offload peek */
-	bool screens;		     /* some inline one has, or had, `direct` */
-	uint64_t some_ports[8];	     /* as in `settings` */
-	uint64_t settled_at;	     /* older connections have spoken; ns */
-	bool prune_due;		     /* see datapath_prune() */
-	bool attach_due;	     /* the interfaces were not looked at */
-	bool sysctls_unread;	     /* and that was told */
-	bool losing_told;	     /* that datapath_is_losing() */
-	uint64_t prune_at;	     /* ns of CLOCK_BOOTTIME, 0: unset */
-	uint64_t search_next;	     /* for lost orphans, 0: from the start */
-	uint64_t search_lost;	     /* gates->lost_orphans when it began */
-	uint64_t search_done;	     /* search_lost of the last that ended */
+	int lock;		/* the directory, flock()ed, owned */
+	int cgroup;		/* cgroup2 root, owned */
+	int netlink;		/* link and address news, owned */
+	__u64 netns;		/* SO_NETNS_COOKIE */
+	uint32_t n_handover;	/* the daemon's sockets in `handover` */
+	bool wakes_silent;	/* some inline listener is `enabled` */
+	int raw[2];		/* for probes, IPv4 and IPv6, owned */
+	struct tables *tables;	/* what the maps say, owned */
+	bool peeks;		/* some listener has offload peek */
+	bool screens;		/* some inline one has, or had, `direct` */
+	uint64_t some_ports[8]; /* as in `settings` */
+	uint64_t settled_at;	/* older connections have spoken; ns */
+	bool prune_due;		/* see datapath_prune() */
+	bool attach_due;	/* the interfaces were not looked at */
+	bool sysctls_unread;	/* and that was told */
+	bool losing_told;	/* that datapath_is_losing() */
+	uint64_t prune_at;	/* ns of CLOCK_BOOTTIME, 0: unset */
+	uint64_t search_next;	/* for lost orphans, 0: from the start */
+	uint64_t search_lost;	/* gates->lost_orphans when it began */
+	uint64_t search_done;	/* search_lost of the last that ended */
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
 	struct attachment *attachments;	     /* array, owned */
 	size_t n_attachments;
@@ -87,10 +89,6 @@ static inline uint64_t datapath_age(uint64_t since, uint64_t now)
  */
 int datapath_load(const struct datapath_features *features,
 		  const char *directory, struct realpeer **ret_skeleton);
-
-/* Connections that there is, or will be, room for: pins keep theirs. */
-uint32_t datapath_connections_max(const struct datapath_features *features,
-				  const char *directory);
 
 /* Too few descriptors, or too little memory, for now? */
 bool datapath_is_shortage(int error);
@@ -121,6 +119,16 @@ int datapath_refresh(struct datapath *datapath);
  * and nothing written, when they cannot be read now.
  */
 int datapath_read_sysctls(struct rp_settings *settings);
+
+/* datapath_memory.c */
+
+/* Connections that there is, or will be, room for: pins keep theirs. */
+uint32_t datapath_connections_max(const struct datapath_features *features,
+				  const char *directory);
+
+/* Maps what struct datapath has of maps' own memory. 0 or -errno. */
+int datapath_map_memory(struct datapath *datapath);
+void datapath_unmap_memory(struct datapath *datapath);
 
 /* datapath_handshakes.c */
 

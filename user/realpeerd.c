@@ -127,7 +127,8 @@ static int open_datapath(struct daemon *daemon, FILE *errors)
 	if (r < 0 || !daemon->features.bpf)
 		return r;
 	daemon->keep_pins = pins_exist();
-	daemon->features.connections_max = daemon->setup.config->connections_max;
+	daemon->features.connections_max =
+		daemon->setup.config->connections_max;
 	r = datapath_open(&daemon->features, &daemon->datapath);
 	if (r == 0)
 		return restore_attached(daemon, errors);

@@ -17,8 +17,8 @@
 
 #define RP_ABI_VERSION 4
 
-#define RP_NAME_LEN	   24 /* listener name, NUL included */
-#define RP_LISTENERS_MAX   4096
+#define RP_NAME_LEN	     24 /* listener name, NUL included */
+#define RP_LISTENERS_MAX     4096
 /*
  * Entries of `connections`, where connections_max does not say: one for so much
  * of the host's memory, which takes a four-hundredth of it.
@@ -26,8 +26,8 @@
 #define RP_CONNECTION_SHARE  65536
 #define RP_CONNECTIONS_LEAST (1 << 14)
 #define RP_CONNECTIONS_MOST  (1 << 20)
-#define RP_TLVS_MAX	   (1 << 18)
-#define RP_TRUSTED_MAX	   65536
+#define RP_TLVS_MAX	     (1 << 18)
+#define RP_TRUSTED_MAX	     65536
 
 /* Longest header that the kernel decides on; longer ones are the daemon's. */
 #define RP_KERNEL_HEADER_MAX 2048
@@ -352,7 +352,8 @@ struct rp_gates {
 			       saw, one after the other; RP_LOSSES: all are */
 	__u64 spilled;	    /* handshakes that were ever entered behind the
 			       first buckets */
-	__u64 spilled_gone; /* `spilled` when the daemon last found none there */
+	__u64 spilled_gone; /* `spilled` when the daemon last found none there
+			     */
 };
 
 /*
@@ -375,8 +376,10 @@ struct rp_settings {
 	__u8 peeks;	 /* 1: some listener has offload peek */
 	__u8 screens;	 /* 1: TC looks at first bytes for inline ones */
 	__u8 pad[3];
-	__u32 hash_key[RP_HASH_KEYS]; /* secret, so that nobody chooses buckets */
-	__u64 some_ports[8]; /* bit `port % 512`, for each that a listener has */
+	__u32 hash_key[RP_HASH_KEYS]; /* secret, so that nobody chooses buckets
+				       */
+	__u64 some_ports[8]; /* bit `port % 512`, for each that a listener has
+			      */
 };
 
 _Static_assert(sizeof(struct rp_settings) == 128, "ABI");

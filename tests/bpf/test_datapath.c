@@ -275,6 +275,38 @@ static void test_other_abi(void **state)
 	assert_gone();
 }
 
+static __u32 room(void)
+{
+	struct bpf_map_info info = {0};
+	__u32 len = sizeof(info);
+	int fd = open_pin("connections");
+
+	assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &len), 0);
+	close(fd);
+	return info.max_entries;
+}
+
+/* By the host's memory, or as asked for; a restart keeps the map as it is. */
+static void test_room(void **state)
+{
+	__u32 suits;
+
+	(void)state;
+	datapath_close(open_datapath(), false);
+	suits = room();
+	assert_in_range(suits, RP_CONNECTIONS_LEAST, RP_CONNECTIONS_MOST);
+	assert_int_equal(suits & (suits - 1), 0);
+	features.connections_max = 1000;
+	datapath_close(open_datapath(), false);
+	assert_int_equal(room(), suits);
+	datapath_close(open_datapath(), true);
+	datapath_close(open_datapath(), false);
+	assert_int_equal(room(), 1000);
+	features.connections_max = 0;
+	datapath_close(open_datapath(), true);
+	assert_gone();
+}
+
 static void test_one_daemon(void **state)
 {
 	struct datapath *datapath = open_datapath(), *other = NULL;
@@ -421,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_reconfigure),
 		cmocka_unit_test(test_take_over),
 		cmocka_unit_test(test_other_abi),
+		cmocka_unit_test(test_room),
 		cmocka_unit_test(test_one_daemon),
 		cmocka_unit_test(test_other_netns),
 		cmocka_unit_test(test_attached_survive),

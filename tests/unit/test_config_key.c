@@ -495,24 +495,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(names),
-		TEST(scopes),
-		TEST(empty),
-		TEST(proxy_protocol),
-		TEST(trusted),
-		TEST(many_trusted),
-		TEST(header_timeout),
-		TEST(header_max),
-		TEST(words),
-		TEST(shown_names),
-		TEST(drain_timeout),
-		TEST(threads),
-		TEST(connections_max),
-		TEST(listen_addresses),
-		TEST(handler),
-		TEST(forward_tlvs),
-		TEST(closeness),
-		TEST(guesses),
+		TEST(names),	       TEST(scopes),
+		TEST(empty),	       TEST(proxy_protocol),
+		TEST(trusted),	       TEST(many_trusted),
+		TEST(header_timeout),  TEST(header_max),
+		TEST(words),	       TEST(shown_names),
+		TEST(drain_timeout),   TEST(threads),
+		TEST(connections_max), TEST(listen_addresses),
+		TEST(handler),	       TEST(forward_tlvs),
+		TEST(closeness),       TEST(guesses),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,8 @@ from lib.process import Processes
 
 BACKEND_PORT = 9000
 PROXY_PORT = 8000
-SETTLES = 3.5  # header_timeout, and a turn of upkeep
+HEADER_TIMEOUT = 0.5
+SETTLES = HEADER_TIMEOUT + 1.3  # and a turn of upkeep
 MANY_PORTS = (20000, 21023)  # of listeners that nobody uses
 
 SYSCTLS = {
@@ -37,6 +38,7 @@ class Cores:
 class Place:
     """`with Place(...) as place:` nothing of it is left behind."""
 
+    header_timeout = f"{HEADER_TIMEOUT * 1000:.0f}ms"
     _count = 0
 
     def __init__(self, cores, build, path, backends=1):

@@ -57,6 +57,23 @@ class Direct(System):
         return None
 
 
+class Bystander(Direct):
+    """Direct connections on a host where realpeer serves others."""
+
+    def start(self, place):
+        address = place.path.server_address
+        return place.start_realpeerd(f"""\
+[global]
+proxy_protocol = required
+header_timeout = {place.header_timeout}
+trusted = {place.path.trusted}
+[listener bench]
+listen = {address}:{PROXY_PORT}
+delivery = inline
+handler = {BACKEND_PORT}
+""")
+
+
 class Realpeer(System):
     """`listeners` and `prefixes` make the configuration longer than it need
     be, for the charts of growth."""
@@ -90,6 +107,7 @@ class Realpeer(System):
         address = place.path.server_address
         others = [f"100.{n // 256}.{n % 256}.0/24" for n in range(self.prefixes - 1)]
         lines = ["[global]", "proxy_protocol = required",
+                 f"header_timeout = {place.header_timeout}",
                  f"trusted = {', '.join(others + [place.path.trusted])}"]
         for n in range(self.listeners - 1):
             lines += self._section(f"other{n}", address, MANY_PORTS[0] + n)
@@ -160,6 +178,7 @@ stream {{
 
 SYSTEMS = [
     Direct("direct", "direct, no PROXY"),
+    Bystander("bystander", "direct, beside realpeer"),
     Realpeer("inline", "realpeer inline", "inline", "accept"),
     Realpeer("relay-accept", "realpeer relay, accept", "relay", "accept"),
     Realpeer("relay-peek", "realpeer relay, peek", "relay", "peek"),

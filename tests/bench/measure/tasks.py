@@ -129,7 +129,6 @@ def one_at_a_time(place, system, sizes):
 
 
 def requests(place, system, sizes):
-    place.settle()
     with usage.Meter(place) as meter:
         load = place.load("request", "-r", sizes.requests, *system.header_arguments(),
                           system.target(place))
@@ -241,8 +240,9 @@ def _latencies(prefix, load, *more):
 
 
 def warm_up(place, system):
-    """What is done for the first time costs more; so does looking whether the
-    server saw the right clients, which nobody measured need do."""
+    """What is done for the first time costs more, and so does a start; so does
+    looking whether the server saw the right clients, which nobody measured need do."""
+    place.settle()
     for kind in ("v2", "v2-crc32c", "v1"):
         place.load("connect", "-c", 300, *system.header_arguments(kind),
                    *system.check_arguments(), system.target(place))
