@@ -19,7 +19,7 @@ packages_of() {
 		;;
 	test)
 		packages_of demo
-		echo libcmocka-dev python3 openssl nginx-light \
+		echo libcmocka-dev python3 openssl ethtool nginx-light \
 			libnginx-mod-stream nftables nats-server rabbitmq-server \
 			redis-server systemd clang-format shellcheck man-db git
 		;;
