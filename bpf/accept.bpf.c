@@ -487,27 +487,33 @@ static __always_inline int rp_on_later(struct __sk_buff *skb,
 	return rp_on_segment(skb, memory, known, &place);
 }
 
+/*
+ * Nearly all segments, of whatever port, leave at the first test, which is of
+ * their own bytes.
+ */
 SEC("tc")
 int rp_ingress_accept(struct __sk_buff *skb)
 {
 	__u32 mac_len = rp_kernel_skb(skb)->mac_len, zero = 0;
+	struct rp_settings *now = rp_settings_now();
 	struct rp_workspace *memory;
-	struct rp_settings *now;
 	struct rp_heads heads;
-	enum rp_whose whose;
+	int seen, watching;
 
-	whose = rp_read_heads(skb, mac_len, &heads);
-	if (whose == RP_WHOSE_OTHERS)
+	if (!now)
 		return TC_ACT_UNSPEC;
-	now = rp_settings_now();
-	if (!now || (!rp_is_watching(now) &&
-		     (whose != RP_WHOSE_OURS ||
-		      (!heads.tcp.syn && !rp_may_be_early(&heads.tcp)))))
+	watching = rp_is_watching(now);
+	seen = rp_read_heads(skb, mac_len, &heads);
+	if (!watching &&
+	    (!seen || (!heads.tcp.syn && !rp_may_be_early(&heads.tcp))))
+		return TC_ACT_UNSPEC;
+	if (rp_comes_again(skb) ||
+	    (seen && !rp_is_listened(bpf_ntohs(heads.tcp.dest))))
 		return TC_ACT_UNSPEC;
 	memory = bpf_map_lookup_elem(&workspace, &zero);
 	if (!memory)
 		return TC_ACT_UNSPEC;
-	if (whose == RP_WHOSE_UNKNOWN)
+	if (!seen)
 		return rp_read_hidden(skb, mac_len, &memory->packet)
 			       ? rp_on_other(skb, memory, now)
 			       : TC_ACT_UNSPEC;

@@ -10,8 +10,6 @@
 
 #include "maps.h"
 
-#include "realpeer/index.h"
-
 static __always_inline void rp_set_v4(__u8 ip[16], __be32 address)
 {
 	__builtin_memset(ip, 0, 10);
@@ -30,23 +28,11 @@ static __always_inline int rp_is_v4(const __u8 ip[16])
 	return high == 0 && mid == bpf_htonl(0xffff);
 }
 
-/* In a line of memory that is always at hand: nearly all ports end here. */
-static __always_inline int rp_may_be_listened(__u16 port)
-{
-	struct rp_settings *now = rp_settings_now();
-
-	return now &&
-	       now->some_ports[rp_index(port / 64 % 8, 8)] >> (port % 64) & 1;
-}
-
 static __always_inline int rp_is_listened(__u16 port)
 {
 	__u32 word = port / 64;
-	__u64 *bits;
+	__u64 *bits = bpf_map_lookup_elem(&ports, &word);
 
-	if (!rp_may_be_listened(port))
-		return 0;
-	bits = bpf_map_lookup_elem(&ports, &word);
 	return bits && *bits >> (port % 64) & 1;
 }
 

@@ -109,33 +109,22 @@ struct rp_heads {
 	__u32 total; /* bytes from the IP header on */
 };
 
-enum rp_whose {
-	RP_WHOSE_OTHERS,  /* for a port that no listener has, or for VLANs */
-	RP_WHOSE_UNKNOWN, /* no TCP, or behind something; see hidden.h */
-	RP_WHOSE_OURS,
-};
+/* Is there a TCP segment to be seen? Not behind something; see hidden.h. */
+static __always_inline int rp_read_heads(struct __sk_buff *skb, __u32 mac_len,
+					 struct rp_heads *heads)
+{
+	heads->ip_len = rp_read_ip(skb, mac_len, &heads->ip, &heads->total);
+	return heads->ip_len &&
+	       !rp_load_header(skb, mac_len + heads->ip_len, &heads->tcp);
+}
 
 /*
- * Reads the headers of a TCP segment for a port that some listener has. Says
- * of others that they are not, and that quickly: this runs for every packet of
- * the host.
+ * A tagged frame comes again on its VLAN device, a frame for another station
+ * again on the bridge if it is for this host after all.
  */
-static __always_inline enum rp_whose rp_read_heads(struct __sk_buff *skb,
-						   __u32 mac_len,
-						   struct rp_heads *heads)
+static __always_inline int rp_comes_again(struct __sk_buff *skb)
 {
-	/*
-	 * A tagged frame comes again on its VLAN device, a frame for another
-	 * station again on the bridge if it is for this host after all.
-	 */
-	if (skb->pkt_type != PACKET_HOST || rp_is_tagged(skb))
-		return RP_WHOSE_OTHERS;
-	heads->ip_len = rp_read_ip(skb, mac_len, &heads->ip, &heads->total);
-	if (!heads->ip_len ||
-	    rp_load_header(skb, mac_len + heads->ip_len, &heads->tcp))
-		return RP_WHOSE_UNKNOWN;
-	return rp_is_listened(bpf_ntohs(heads->tcp.dest)) ? RP_WHOSE_OURS
-							  : RP_WHOSE_OTHERS;
+	return skb->pkt_type != PACKET_HOST || rp_is_tagged(skb);
 }
 
 static __always_inline void rp_take_heads(struct __sk_buff *skb, __u32 mac_len,
@@ -163,12 +152,17 @@ static __always_inline void rp_take_heads(struct __sk_buff *skb, __u32 mac_len,
 	packet->fragment = 0;
 }
 
+/*
+ * Reads a TCP segment for a port that some listener has. False for anything
+ * else, and that quickly: this runs for every packet of the host.
+ */
 static __always_inline int rp_read_packet(struct __sk_buff *skb, __u32 mac_len,
 					  struct rp_packet *packet)
 {
 	struct rp_heads heads;
 
-	if (rp_read_heads(skb, mac_len, &heads) != RP_WHOSE_OURS)
+	if (rp_comes_again(skb) || !rp_read_heads(skb, mac_len, &heads) ||
+	    !rp_is_listened(bpf_ntohs(heads.tcp.dest)))
 		return 0;
 	rp_take_heads(skb, mac_len, &heads, packet);
 	return 1;

@@ -46,26 +46,25 @@ struct datapath {
 	uint64_t strays_seen;		 /* gates->strays, a turn ago */
 	uint64_t spilled_seen;		 /* gates->spilled, likewise */
 	char directory[PATH_MAX];
-	int lock;		/* the directory, flock()ed, owned */
-	int cgroup;		/* cgroup2 root, owned */
-	int netlink;		/* link and address news, owned */
-	__u64 netns;		/* SO_NETNS_COOKIE */
-	uint32_t n_handover;	/* the daemon's sockets in `handover` */
-	bool wakes_silent;	/* some inline listener is `enabled` */
-	int raw[2];		/* for probes, IPv4 and IPv6, owned */
-	struct tables *tables;	/* what the maps say, owned */
-	bool peeks;		/* some listener has offload peek */
-	bool screens;		/* some inline one has, or had, `direct` */
-	uint64_t some_ports[8]; /* as in `settings` */
-	uint64_t settled_at;	/* older connections have spoken; ns */
-	bool prune_due;		/* see datapath_prune() */
-	bool attach_due;	/* the interfaces were not looked at */
-	bool sysctls_unread;	/* and that was told */
-	bool losing_told;	/* that datapath_is_losing() */
-	uint64_t prune_at;	/* ns of CLOCK_BOOTTIME, 0: unset */
-	uint64_t search_next;	/* for lost orphans, 0: from the start */
-	uint64_t search_lost;	/* gates->lost_orphans when it began */
-	uint64_t search_done;	/* search_lost of the last that ended */
+	int lock;	       /* the directory, flock()ed, owned */
+	int cgroup;	       /* cgroup2 root, owned */
+	int netlink;	       /* link and address news, owned */
+	__u64 netns;	       /* SO_NETNS_COOKIE */
+	uint32_t n_handover;   /* the daemon's sockets in `handover` */
+	bool wakes_silent;     /* some inline listener is `enabled` */
+	int raw[2];	       /* for probes, IPv4 and IPv6, owned */
+	struct tables *tables; /* what the maps say, owned */
+	bool peeks;	       /* some listener has offload peek */
+	bool screens;	       /* some inline one has, or had, `direct` */
+	uint64_t settled_at;   /* older connections have spoken; ns */
+	bool prune_due;	       /* see datapath_prune() */
+	bool attach_due;       /* the interfaces were not looked at */
+	bool sysctls_unread;   /* and that was told */
+	bool losing_told;      /* that datapath_is_losing() */
+	uint64_t prune_at;     /* ns of CLOCK_BOOTTIME, 0: unset */
+	uint64_t search_next;  /* for lost orphans, 0: from the start */
+	uint64_t search_lost;  /* gates->lost_orphans when it began */
+	uint64_t search_done;  /* search_lost of the last that ended */
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
 	struct attachment *attachments;	     /* array, owned */
 	size_t n_attachments;

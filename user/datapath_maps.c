@@ -108,7 +108,6 @@ int datapath_settle(struct datapath *datapath)
 			    wanted, have);
 	/* The programs of old go on until the listeners are known. */
 	datapath->peeks = old.peeks;
-	memcpy(datapath->some_ports, old.some_ports, sizeof(old.some_ports));
 	datapath->settled_at = old.screens ? UINT64_MAX : 0;
 	return datapath_refresh(datapath);
 }
@@ -276,23 +275,13 @@ void datapath_prune(struct datapath *datapath)
 	prune_stats(skeleton->maps.stats, &tables->listeners);
 }
 
-/* `keep`: beside what the programs know already. */
-static int write_some_ports(struct datapath *datapath, bool keep)
-{
-	if (!keep)
-		memset(datapath->some_ports, 0, sizeof(datapath->some_ports));
-	for (size_t i = 0; i < 65536 / 64; i++)
-		datapath->some_ports[i % 8] |= datapath->tables->ports[i];
-	return datapath_refresh(datapath);
-}
-
 static int apply(struct datapath *datapath, const uint32_t *numbers)
 {
 	struct realpeer *skeleton = datapath->skeleton;
 	struct tables *tables = datapath->tables;
 	int error;
 
-	error = write_some_ports(datapath, true);
+	error = datapath_refresh(datapath);
 	if (!error)
 		error = make_stats(skeleton->maps.stats, numbers,
 				   tables->listeners.n);
@@ -306,8 +295,6 @@ static int apply(struct datapath *datapath, const uint32_t *numbers)
 				    skeleton->maps.endpoints);
 	if (!error)
 		error = write_ports(tables->ports, skeleton->maps.ports);
-	if (!error)
-		error = write_some_ports(datapath, false);
 	if (error)
 		return error;
 	withdraw(datapath);

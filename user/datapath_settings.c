@@ -138,7 +138,6 @@ int datapath_refresh(struct datapath *datapath)
 	now.netns = datapath->netns;
 	now.daemons = datapath->n_handover;
 	now.peeks = datapath->peeks;
-	memcpy(now.some_ports, datapath->some_ports, sizeof(now.some_ports));
 	now.screens =
 		datapath->screens || clock_boot_ns() < datapath->settled_at;
 	error = update_sysctls(datapath, &old, &now);

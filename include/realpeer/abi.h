@@ -378,10 +378,8 @@ struct rp_settings {
 	__u8 pad[3];
 	__u32 hash_key[RP_HASH_KEYS]; /* secret, so that nobody chooses buckets
 				       */
-	__u64 some_ports[8]; /* bit `port % 512`, for each that a listener has
-			      */
 };
 
-_Static_assert(sizeof(struct rp_settings) == 128, "ABI");
+_Static_assert(sizeof(struct rp_settings) == 64, "ABI");
 
 #endif

@@ -98,8 +98,7 @@ static void configure(__u32 header_max)
 static int load(void **state)
 {
 	struct rp_endpoint any4 = {.port = PORT}, any6 = {.port = PORT};
-	__u32 number = LISTENER, word = PORT / 64, zero = 0;
-	struct rp_settings settings = {0};
+	__u32 number = LISTENER, word = PORT / 64;
 	__u64 bits = 1ull << PORT % 64;
 
 	(void)state;
@@ -118,9 +117,6 @@ static int load(void **state)
 	put(realpeer->maps.endpoints, &any6, sizeof(any6), &number,
 	    sizeof(number));
 	put(realpeer->maps.ports, &word, sizeof(word), &bits, sizeof(bits));
-	settings.some_ports[word % 8] = bits;
-	put(realpeer->maps.settings, &zero, sizeof(zero), &settings,
-	    sizeof(settings));
 	trust("198.51.100.0", 96 + 24);
 	trust("2001:db8:1::", 48);
 	put_stat(RP_STAT_PEEK_RECORDED);
