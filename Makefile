@@ -75,7 +75,8 @@ TEST_BPF_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bpf/*.bpf.c))
 TEST_SKEL := $(TEST_BPF_OBJ:%.bpf.o=%.skel.h)
 
 BENCH := $(addprefix $(O)/tests/bench/,load backend)
-BENCH_OBJ := $(filter-out $(BENCH:%=%.o),\
+BENCH_BPF := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.bpf.c))
+BENCH_OBJ := $(filter-out $(BENCH:%=%.o) $(BENCH_BPF),\
 	$(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.c)))
 
 # The targets of libFuzzer link the daemon's sources, instrumented by clang.
@@ -103,7 +104,7 @@ $(O)/user/%.o: user/%.c Makefile | $(SKEL)
 	$(call say,CC,$@) $(CC) $(C_FLAGS) -DREALPEER_VERSION='"$(VERSION)"' \
 		-MMD -MP -c -o $@ $<
 
-$(BPF_OBJ) $(TEST_BPF_OBJ) $(E2E_OBJ): $(O)/%.bpf.o: %.bpf.c Makefile
+$(BPF_OBJ) $(TEST_BPF_OBJ) $(E2E_OBJ) $(BENCH_BPF): $(O)/%.bpf.o: %.bpf.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@) $(CLANG) $(BPF_FLAGS) -MMD -MP -c -o $@ $<
 
@@ -162,7 +163,7 @@ fuzz:
 	$(Q)rm -rf $(O)/fuzz/seeds && $(O)/tests/fuzz/seeds $(O)/fuzz/seeds
 	$(Q)O=$(O) tests/fuzz/run $(FUZZ)
 
-tests: $(UNIT_TESTS) $(BPF_TESTS) $(E2E_OBJ) $(BENCH) $(THROW)
+tests: $(UNIT_TESTS) $(BPF_TESTS) $(E2E_OBJ) $(BENCH) $(BENCH_BPF) $(THROW)
 
 deps:
 	$(Q)scripts/install-deps.sh
@@ -215,7 +216,7 @@ check-unit: $(UNIT_TESTS)
 check-bpf: $(BPF_TESTS)
 	$(Q)tests/run-cmocka $^
 
-check-e2e: all $(E2E_OBJ) $(BENCH) $(THROW)
+check-e2e: all $(E2E_OBJ) $(BENCH) $(BENCH_BPF) $(THROW)
 	$(Q)O=$(abspath $(O)) tests/e2e/run
 
 $(THROW): $(patsubst %.c,$(O)/%.o,$(wildcard tests/throw/*.c)) \
@@ -238,7 +239,7 @@ soak: all $(BENCH)
 
 bench:
 	$(Q)scripts/install-deps.sh build bench
-	$(Q)$(MAKE) --no-print-directory all $(BENCH)
+	$(Q)$(MAKE) --no-print-directory all $(BENCH) $(BENCH_BPF)
 	$(Q)O=$(abspath $(O)) tests/bench/run
 
 # $(call install,MODE,FILE,DIRECTORY)

@@ -205,13 +205,24 @@ static __always_inline int rp_enter_at(struct rp_place *place,
 	return 1;
 }
 
-static __always_inline int rp_enter_handshake(
-	const struct rp_handshake *handshake)
+#define RP_ENTER_TRIES 4 /* another CPU may be first so often in a row */
+
+/*
+ * For who will not come again, as a SYN does. Global, so that the verifier
+ * judges it once; it supposes then that the pointer may be NULL.
+ */
+__weak __noinline int rp_enter_handshake(const struct rp_handshake *handshake)
 {
 	struct rp_place place;
 
-	rp_find_handshake(&handshake->tuple, &place);
-	return rp_enter_at(&place, handshake);
+	if (!handshake)
+		return 0;
+	for (int i = 0; i < RP_ENTER_TRIES; i++) {
+		rp_find_handshake(&handshake->tuple, &place);
+		if (rp_enter_at(&place, handshake))
+			return 1;
+	}
+	return 0;
 }
 
 #endif

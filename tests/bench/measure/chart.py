@@ -10,7 +10,8 @@ from .tasks import METRICS
 PANELS = ["v2_rate", "v2_total", "v2_proxy", "one_p50", "request_rate", "request_proxy",
           "up_proxy", "down_proxy", "idle_user", "payload_total"]
 
-COLOURS = {"direct": "#7f8c8d", "bystander": "#aab4b5", "inline": "#0b7a3e", "relay": "#58a618",
+COLOURS = {"direct": "#7f8c8d", "empty": "#c5cccc", "bystander": "#aab4b5",
+           "inline": "#0b7a3e", "relay": "#58a618",
            "haproxy": "#2f6fb5", "nginx": "#8e5ea2"}
 INK = "#222222"
 PALE = "#dddddd"

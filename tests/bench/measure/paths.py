@@ -22,6 +22,7 @@ class Loopback:
     server's host, and so does each event of the load's own sockets."""
 
     name = "loopback"
+    interface = "lo"
     server_address = "127.0.0.1"
     trusted = "127.0.0.0/24"
     untrusted = "127.0.9.0/24"
@@ -40,6 +41,11 @@ class Loopback:
     def held_source(number):
         """For connections that are held: a trusted address, so 64,000 ports."""
         return f"127.0.0.{2 + number}"
+
+    @staticmethod
+    def cgroup():
+        """Where the hooks of the server's sockets are."""
+        return bpf.mounted("cgroup2")
 
     def create(self):
         _create(self.server)
@@ -65,6 +71,7 @@ class Veth:
     realpeerd attaches to a cgroup in which the load has no socket."""
 
     name = "veth"
+    interface = "bench"
     server_address = "10.77.0.1"
     trusted = "10.77.0.0/24"
     untrusted = "10.77.9.0/24"
@@ -83,6 +90,9 @@ class Veth:
     @staticmethod
     def held_source(number):
         return f"10.77.0.{128 + number}"
+
+    def cgroup(self):
+        return self._cgroup
 
     def create(self):
         _create(self.server)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from lib import realpeer
+from lib import bpf, realpeer
 from lib.poll import wait_for
 from lib.process import Processes
 
@@ -52,6 +52,7 @@ class Place:
         self.backends = []  # they share a port
         self.proxy = None  # the process of the system, if it has one
         self.settled_at = 0.0
+        self.links = []
 
     def __enter__(self):
         self._directory = tempfile.TemporaryDirectory(prefix="rpbench-")
@@ -76,6 +77,8 @@ class Place:
         self._destroy()
 
     def _destroy(self):
+        for link in self.links:
+            os.close(link)
         self.processes.destroy()
         self.path.destroy()
         for path in realpeer.pins_left(self.prefix):
@@ -96,6 +99,20 @@ class Place:
             f"{self.path.server_address}:{BACKEND_PORT}"])
         self.backends.append(backend)
         self.wait_listening(backend, BACKEND_PORT, number + 1)
+
+    def attach(self, program, kind):
+        """A pinned program, where realpeerd attaches those of its own: to the
+        interface between load and server, and to the cgroup."""
+        if kind == bpf.TCX_INGRESS:
+            with self.path.server.entered():
+                target = socket.if_nametoindex(self.path.interface)
+                self.links.append(bpf.attach(program, target, kind))
+            return
+        cgroup = os.open(self.path.cgroup(), os.O_RDONLY)
+        try:
+            self.links.append(bpf.attach(program, cgroup, kind))
+        finally:
+            os.close(cgroup)
 
     def write(self, name, text):
         path = os.path.join(self.directory, name)

@@ -7,6 +7,8 @@ import os
 import resource
 import shutil
 
+from lib import bpf
+
 from .place import BACKEND_PORT, MANY_PORTS, PROXY_PORT
 
 NGINX_MODULE = "/usr/lib/nginx/modules/ngx_stream_module.so"
@@ -55,6 +57,25 @@ class Direct(System):
 
     def start(self, place):
         return None
+
+
+class Empty(Direct):
+    """Direct, with programs that do nothing at realpeer's hooks."""
+
+    def missing(self):
+        if bpf.kernel_release() < (6, 6):
+            return "no tcx"
+        return None if shutil.which("bpftool") else "no bpftool"
+
+    def start(self, place):
+        programs = f"{place.pins}-empty"
+        bpf.bpftool("prog", "loadall", place.tool("empty.bpf.o"), programs)
+        try:
+            place.attach(f"{programs}/empty_ingress", bpf.TCX_INGRESS)
+            place.attach(f"{programs}/empty_sockops", bpf.CGROUP_SOCK_OPS)
+            place.attach(f"{programs}/empty_getpeername4", bpf.CGROUP_INET4_GETPEERNAME)
+        finally:
+            shutil.rmtree(programs)
 
 
 class Bystander(Direct):
@@ -178,6 +199,7 @@ stream {{
 
 SYSTEMS = [
     Direct("direct", "direct, no PROXY"),
+    Empty("empty", "direct, empty hooks"),
     Bystander("bystander", "direct, beside realpeer"),
     Realpeer("inline", "realpeer inline", "inline", "accept"),
     Realpeer("relay-accept", "realpeer relay, accept", "relay", "accept"),
