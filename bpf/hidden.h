@@ -114,8 +114,6 @@ static __always_inline int rp_read_hidden(struct __sk_buff *skb, __u32 mac_len,
 
 	__builtin_memset(packet, 0, sizeof(*packet));
 	packet->hidden = 1;
-	if (skb->pkt_type != PACKET_HOST || rp_is_tagged(skb))
-		return 0;
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		return rp_read_hidden_v4(skb, &walk, packet);
 	return skb->protocol == bpf_htons(ETH_P_IPV6) &&

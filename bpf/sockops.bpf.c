@@ -269,6 +269,8 @@ static __always_inline void rp_on_unjudged(struct bpf_sock_ops *ctx,
 	} else if (listener->mode == RP_MODE_REQUIRED) {
 		if (open)
 			__sync_fetch_and_add(&open->strays, 1);
+		/* The oldest are forgotten first: not this one. */
+		stray.since = bpf_ktime_get_boot_ns();
 		rp_enter_handshake(&stray);
 	}
 }

@@ -53,7 +53,7 @@ def test_forgotten_handshakes(env):
 
     The stack may look whether the peer is one of its own: it does with SYN
     cookies, which a plain client had it make here. Fails if TC's sequence numbers
-    are such cookies, with nothing added to them in rp_make_isn(), and if the safety
+    are such cookies, without rp_mark_isn() in rp_make_isn(), and if the safety
     net, rp_lookup(), lets the peer through to the server.
     """
     for cookies in (1, 2):

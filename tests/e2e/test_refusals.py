@@ -299,7 +299,7 @@ def test_probe_cannot_be_sent(env):
     """There is no way back to a silent client: it is said, the client is asked
     again, and the server sees it once there is a way.
 
-    Fails without warn_no_probe() in on_overdue(), datapath_upkeep.c.
+    Fails without warn_no_probe() in on_overdue(), datapath_handshakes.c.
     """
     server = inline.Server.start(env, behaviour=lambda accepted: accepted.receive(), first=b"")
     daemon = inline.daemon(env, proxy_protocol="enabled", header_timeout="1s")
