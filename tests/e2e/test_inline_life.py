@@ -2,6 +2,7 @@
 """delivery = inline over time: ports used again at once, a daemon that is
 killed, stopped, restarted or told to attach and detach."""
 
+import errno
 import os
 import signal
 import socket
@@ -34,6 +35,17 @@ def answer_and_close(accepted):
         accepted.sock.sendall(PAYLOAD)
 
 
+def connected(sock, address):
+    """False while the client's socket before it waits for its last ACK."""
+    try:
+        sock.connect(address)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        return False
+    return True
+
+
 def reuse(env, server, rounds, address, local):
     """The same port again and again; the client of each header is another."""
     for number in range(rounds):
@@ -42,7 +54,7 @@ def reuse(env, server, rounds, address, local):
             sock.settimeout(5)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(local)
-            sock.connect(address)
+            wait_for(lambda: connected(sock, address), "the port to be free")
             source = ((CLIENTS6[1] if family == socket.AF_INET6 else CLIENTS[1]), number + 1)
             sock.sendall(header.v2(source, (address[0], 1883)) + PAYLOAD)
             equal(stream.ended_by(sock), ("eof", PAYLOAD), f"answer in round {number}")
