@@ -139,51 +139,6 @@ static void admit(struct connection *c, const struct rp_header *header,
 	free(held);
 }
 
-/*
- * The kernel read the header, and the stream begins behind it. Without a
- * record it did not: the connection came to us as any other does.
- */
-static bool admit_headless(struct connection *c)
-{
-	struct datapath *datapath = connection_worker(c)->datapath;
-	struct rp_connection known;
-	struct rp_tlvs tlvs;
-	bool has_tlvs;
-
-	if (datapath_lookup(datapath,
-			    socket_cookie(c->relay.side[FRONT].watch.fd),
-			    &known) ||
-	    known.offload != RP_OFFLOAD_ACCEPT)
-		return false;
-	has_tlvs =
-		known.tlvs && datapath_tlvs(datapath, known.tlvs, &tlvs) == 0;
-	if (record_take(&c->record, &known, has_tlvs ? &tlvs : NULL))
-		listener_count(c->listener, RP_STAT_RESOURCE);
-	handler_open(c, NULL, 0, c->record.proxy, 0);
-	return true;
-}
-
-void admission_begin(struct connection *c)
-{
-	const struct listener_config *settings = c->listener->settings;
-
-	if (settings->mode == RP_MODE_DISABLED) {
-		admit(c, NULL, c->record.proxy, 0);
-	} else if (prefix_set_contains(&c->listener->trusted,
-				       c->record.proxy)) {
-		if (c->headless && admit_headless(c))
-			return;
-		c->headless = false;
-		timer_arm(&connection_worker(c)->loop, &c->header_timer,
-			  settings->header_timeout_ms);
-	} else if (settings->untrusted == RP_UNTRUSTED_RESET) {
-		refuse(c, RP_STAT_UNTRUSTED, NULL, 0, NULL);
-	} else {
-		c->relay.direction[UP].gated = true;
-		admit(c, NULL, c->record.proxy, 0);
-	}
-}
-
 static void on_header(struct connection *c, const struct rp_header *header,
 		      const uint8_t *data, size_t len)
 {
@@ -292,6 +247,47 @@ void admission_read(struct connection *c)
 			return;
 		}
 	} while (decide(c, data, len) == -EAGAIN);
+}
+
+/*
+ * The kernel read the header, and the stream begins behind it, mostly with
+ * what came in the same segment.
+ */
+static void admit_headless(struct connection *c)
+{
+	uint8_t *data = c->record.proxy; /* of nothing */
+	ssize_t len = read_first(c, FIRST_READ, &data);
+
+	if (len < 0 && len != -EAGAIN) {
+		closed_early(c);
+		return;
+	}
+	if (len < 0)
+		len = 0; /* nor at an end: epoll tells of it again */
+	counters_add(c->listener->counts, RP_STAT_BYTES_UP, len);
+	handler_open(c, NULL, 0, data, len);
+}
+
+void admission_begin(struct connection *c)
+{
+	const struct listener_config *settings = c->listener->settings;
+
+	if (settings->mode == RP_MODE_DISABLED) {
+		admit(c, NULL, c->record.proxy, 0);
+	} else if (prefix_set_contains(&c->listener->trusted,
+				       c->record.proxy)) {
+		c->headless = c->headless && registry_take(c);
+		if (c->headless)
+			admit_headless(c);
+		else
+			timer_arm(&connection_worker(c)->loop, &c->header_timer,
+				  settings->header_timeout_ms);
+	} else if (settings->untrusted == RP_UNTRUSTED_RESET) {
+		refuse(c, RP_STAT_UNTRUSTED, NULL, 0, NULL);
+	} else {
+		c->relay.direction[UP].gated = true;
+		admit(c, NULL, c->record.proxy, 0);
+	}
 }
 
 /* All of a signature, so that the receiver would take it for a header? */

@@ -440,6 +440,16 @@ int datapath_lookup(struct datapath *datapath, uint64_t cookie,
 	return 0;
 }
 
+int datapath_take(struct datapath *datapath, uint64_t cookie,
+		  struct rp_connection *ret)
+{
+	if (!datapath || bpf_map__lookup_and_delete_elem(
+				 datapath->skeleton->maps.connections, &cookie,
+				 sizeof(cookie), ret, sizeof(*ret), 0))
+		return -ENOENT;
+	return 0;
+}
+
 int datapath_tlvs(struct datapath *datapath, uint64_t key, struct rp_tlvs *ret)
 {
 	if (!datapath ||

@@ -125,6 +125,10 @@ void datapath_handle_event(struct datapath *datapath);
 int datapath_lookup(struct datapath *datapath, uint64_t cookie,
 		    struct rp_connection *ret);
 
+/* The same, and takes it away; its TLVs, if it has any, stay. */
+int datapath_take(struct datapath *datapath, uint64_t cookie,
+		  struct rp_connection *ret);
+
 /* The TLVs of a record, whose `tlvs` is the key. 0 or -ENOENT. */
 int datapath_tlvs(struct datapath *datapath, uint64_t key, struct rp_tlvs *ret);
 

@@ -183,9 +183,10 @@ static void send_first(struct connection *c, const struct iovec parts[2])
 		on_answer(c, 0);
 }
 
-static int open_socket(const struct address *handler)
+/* `speaks`: there are bytes to send as soon as it is connected. */
+static int open_socket(const struct address *handler, bool speaks)
 {
-	int fd, one = 1;
+	int fd, one = 1, zero = 0;
 
 	fd = socket(handler->sa.sa_family,
 		    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -193,15 +194,19 @@ static int open_socket(const struct address *handler)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 		/* As those that listen.c opens. */
 		setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &one, sizeof(one));
+		/* They carry the ACK of the SYN-ACK; tcp(7). */
+		if (speaks)
+			setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &zero,
+				   sizeof(zero));
 	}
 	return fd;
 }
 
 /* One attempt: 0 also if the answer is still to come, or -errno. */
-static int attempt(struct connection *c)
+static int attempt(struct connection *c, bool speaks)
 {
 	struct address handler = handler_address(c);
-	int error, fd = open_socket(&handler);
+	int error, fd = open_socket(&handler, speaks);
 
 	if (fd < 0)
 		return -errno;
@@ -249,7 +254,7 @@ void handler_open(struct connection *c, const uint8_t *header,
 	int error;
 
 	connection_enter(c, CONNECTION_CONNECTING);
-	error = attempt(c);
+	error = attempt(c, parts[0].iov_len + parts[1].iov_len > 0);
 	if (error == 0)
 		send_first(c, parts);
 	else if (error == -EAGAIN)
@@ -291,7 +296,7 @@ void handler_timeout(struct connection *c)
 		fail(c, ETIMEDOUT);
 		return;
 	}
-	error = attempt(c);
+	error = attempt(c, false); /* only unix sockets try again */
 	if (error == 0)
 		on_answer(c, 0);
 	else if (error == -EAGAIN)

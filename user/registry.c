@@ -57,6 +57,27 @@ static bool can_show(const struct connection *c)
 	return false;
 }
 
+bool registry_take(struct connection *c)
+{
+	struct datapath *datapath = connection_worker(c)->datapath;
+	uint64_t cookie = socket_cookie(c->relay.side[FRONT].watch.fd);
+	bool has_tlvs, moves = c->listener->shows_client;
+	struct rp_connection known;
+	struct rp_tlvs tlvs;
+
+	if ((moves ? datapath_take(datapath, cookie, &known)
+		   : datapath_lookup(datapath, cookie, &known)) ||
+	    known.offload != RP_OFFLOAD_ACCEPT)
+		return false;
+	has_tlvs =
+		known.tlvs && datapath_tlvs(datapath, known.tlvs, &tlvs) == 0;
+	if (moves && known.tlvs)
+		datapath_forget(datapath, cookie, true);
+	if (record_take(&c->record, &known, has_tlvs ? &tlvs : NULL))
+		listener_count(c->listener, RP_STAT_RESOURCE);
+	return true;
+}
+
 /*
  * What the kernel read from the first segment, before TCP checked it, is a
  * claim; it counts if the bytes that came say the same.
@@ -92,16 +113,16 @@ int registry_add(struct connection *c, int handler_fd)
 	if (!datapath)
 		return 0;
 	show = can_show(c);
-	if (peeked || c->headless || !show)
+	if (peeked || !show)
 		front = socket_cookie(c->relay.side[FRONT].watch.fd);
 	if (peeked)
 		claim = check_claim(c, front);
-	else if (c->headless)
-		claim = CLAIM_RIGHT;
+	else if (c->headless && !c->listener->shows_client)
+		claim = CLAIM_RIGHT; /* registry_take() left it there */
 	has_tlvs = registry_record(c, &record, &tlvs);
 	if (show) {
 		if (claim != CLAIM_NONE)
-			datapath_forget(datapath, front, c->headless);
+			datapath_forget(datapath, front, false);
 		c->cookie = socket_cookie(handler_fd);
 		error = datapath_announce(datapath, c->cookie, &record,
 					  has_tlvs ? &tlvs : NULL);

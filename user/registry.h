@@ -14,6 +14,13 @@
 struct connection;
 
 /*
+ * Fills in the record if the kernel read the header in front of the accepted
+ * socket's stream; if not, the stream begins with it, as any other's does, and
+ * this is false. What the handler's socket will get leaves the maps.
+ */
+bool registry_take(struct connection *connection);
+
+/*
  * To be called before connect() on `handler_fd`: getpeername() on the
  * handler's socket can then tell the client from the first moment on. -errno
  * if it could not, and the handler would see us instead.

@@ -3,6 +3,8 @@
 Wrong headers: test_required.py; floods: test_inline_load.py."""
 
 import re
+import signal
+import socket
 
 from lib import header, inline, stream
 from lib.inline import INLINE, PAYLOAD
@@ -26,6 +28,13 @@ def works(env, handler):
         equal(handler.wait(count).peer, SOURCE, "client")
 
 
+def answer_at_end(accepted):
+    data = b""
+    while (more := accepted.receive()) is not None:
+        data += more
+    accepted.sock.sendall(b"all: " + data)
+
+
 @needs(BPF)
 def test_reset_within_the_header(env):
     """No error for anybody to read, and nothing left.
@@ -47,6 +56,47 @@ def test_reset_within_the_header(env):
         works(env, handler)
         equal(daemon.stop(), 0, "exit status")
     equal(len(handler.accepted), 2, "connections of the handler")
+
+
+@needs(INLINE, BPFTOOL)
+def test_reset_behind_the_header(env):
+    """The kernel read the header; nobody bothers the handler any more.
+
+    Fails without closed_early() in admit_headless(), admission.c.
+    """
+    handler = env.handler()
+    daemon = env.relay(offload="accept")
+    daemon.process.kill(signal.SIGSTOP)
+    sock = env.lb.connect(ADDRESS)
+    sock.sendall(HEADER)
+    wait_for(daemon.records, "the socket")
+    stream.close_with_reset(sock)
+    daemon.process.kill(signal.SIGCONT)
+    daemon.wait_stat("echo", "closed_early", 1)
+    works(env, handler)
+    daemon.wait_connections(0)
+    inline.nothing_left(daemon)
+    equal(len(handler.accepted), 1, "connections of the handler")
+
+
+@needs(INLINE, BPFTOOL)
+def test_end_behind_the_header(env):
+    """It says all it has and waits for the answer, while the daemon is away.
+
+    Fails if admit_headless(), admission.c, does not hand on what it read.
+    """
+    handler = env.handler(behaviour=answer_at_end)
+    daemon = env.relay(offload="accept")
+    for payload in (b"", PAYLOAD):
+        daemon.process.kill(signal.SIGSTOP)
+        with env.lb.connect(ADDRESS) as sock:
+            sock.sendall(HEADER + payload)
+            sock.shutdown(socket.SHUT_WR)
+            wait_for(daemon.records, "the socket")
+            daemon.process.kill(signal.SIGCONT)
+            equal(stream.ended_by(sock), ("eof", b"all: " + payload), "answer")
+        daemon.wait_connections(0)
+    equal([accepted.peer for accepted in handler.accepted], 2 * [SOURCE], "clients")
 
 
 @needs(BPF)

@@ -3,6 +3,7 @@
 client, and what happens when it is not there."""
 
 import socket
+import struct
 
 from lib import balancer, header, inline, stream
 from lib.poll import check, equal, wait_for
@@ -17,6 +18,7 @@ DESTINATION = (LB_FRONT, 1883)
 HEADER = header.v2(SOURCE, DESTINATION)
 SOURCE6 = (CLIENTS6[0], 40006)
 DESTINATION6 = (LB_FRONT6, 1883)
+TCPI_SEGS_IN = 140  # tcpi_segs_in of struct tcp_info, linux/tcp.h
 
 
 @needs(BPF)
@@ -114,6 +116,31 @@ def test_remote(env):
             equal(peer[0], SERVER_SIDE, "peer")
             parsed = header.Parsed(stream.receive_exactly(accepted, len(HEADER) + 5))
             equal((parsed.source, parsed.rest), (SOURCE, b"hello"), "what was sent on")
+
+
+@needs(BPF)
+def test_first_bytes_come_at_once(env):
+    """They carry the ACK that ends the handshake: the SYN and they are all.
+
+    Fails without TCP_QUICKACK in open_socket(), and without read_first() in
+    admit_headless(), admission.c.
+    """
+    segments = []
+
+    def count(accepted):
+        accepted.receive()
+        info = accepted.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+        segments.append(struct.unpack_from("I", info, TCPI_SEGS_IN)[0])
+        accepted.sock.sendall(accepted.data)
+
+    env.handler(behaviour=count)
+    for offload in ("auto", "off"):
+        daemon = env.relay(offload=offload)
+        for _ in range(3):
+            with env.lb.connect(ADDRESS) as sock:
+                stream.exchange(sock, HEADER + b"hello", b"hello")
+        equal(daemon.stop(), 0, "exit status")
+    equal(segments, 6 * [2], "segments that the handler's socket got")
 
 
 def emitted(env, client_address, head, server=SERVER, payload=b"hello", **settings):
