@@ -74,7 +74,7 @@ E2E_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard tests/e2e/*.bpf.c))
 TEST_BPF_OBJ := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bpf/*.bpf.c))
 TEST_SKEL := $(TEST_BPF_OBJ:%.bpf.o=%.skel.h)
 
-BENCH := $(addprefix $(O)/tests/bench/,load backend)
+BENCH := $(addprefix $(O)/tests/bench/,load backend distance)
 BENCH_BPF := $(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.bpf.c))
 BENCH_OBJ := $(filter-out $(BENCH:%=%.o) $(BENCH_BPF),\
 	$(patsubst %.c,$(O)/%.o,$(wildcard tests/bench/*.c)))

@@ -112,6 +112,16 @@ def _targets(values):
     return lines
 
 
+def _distance(result):
+    if not result["taken"]:
+        return ""
+    return (f" A cache line went from core to core and back in {result['least']:.0f} ns at "
+            f"least, {result['median']:.0f} mostly and {result['most']:.0f} at most, by where "
+            "the CPUs were just then, and a proxy's CPU for the same work goes up and down with "
+            f"it; {result['taken'] - result['far']} of {result['taken']} measurements of proxies "
+            "were made when it was least.")
+
+
 def _noise(result):
     busy = [100 * sample["busy"] for sample in result["noise"]]
     steal = [100 * sample["steal"] for sample in result["noise"]]
@@ -122,7 +132,7 @@ def _noise(result):
     if len(direct) > 1:
         text += (f"; the CPU of a direct connection, which should be the same in every "
                  f"round, spread by ±{_spread(list(direct.values())):.0f} %")
-    text += "."
+    text += "." + _distance(result["distance"])
     if statistics.median(busy) > BUSY:
         text += (" **Too much for rates and latencies, which depend on when others ran; "
                  "CPU seconds and memory still compare.**")

@@ -8,6 +8,7 @@ import time
 
 from . import tasks
 from .chart import HELD_CHART
+from .distance import Distance
 from .paths import Loopback
 from .place import Place
 from .systems import Realpeer
@@ -35,6 +36,7 @@ class Bench:
         self.growth = {}
         self.failures = []
         self.noise = []
+        self.distance = Distance(cores, build)
         self.rounds = 0
 
     def _say(self, text):
@@ -68,7 +70,7 @@ class Bench:
                 for system in systems:
                     self._say(f"round {number + 1} of {rounds}: {system.name} over {path.name}")
                     found = self._at(path, system, lambda place, system=system: tasks.all_of(
-                        place, system, sizes)) or {}
+                        place, system, sizes, self.distance)) or {}
                     for key, value in found.items():
                         # by round, so that ratios are of neighbours
                         self.values[path.name][system.name].setdefault(key, {})[number] = value
@@ -78,7 +80,7 @@ class Bench:
         self._say(f"growth, {chart}: {system.name} at {point:,}")
         path, _ = self.plan[0]
         found = self._at(path, system, lambda place: tasks.growth(
-            place, system, held, GROWTH_CONNECTIONS), self.growth_backends)
+            place, system, held, GROWTH_CONNECTIONS, self.distance), self.growth_backends)
         if found:
             line = self.growth.setdefault(chart, {}).setdefault(system.name, {})
             line.setdefault(point, []).append(found)
@@ -104,7 +106,8 @@ class Bench:
 
     def result(self):
         return {"values": self.values, "paths": self.texts, "growth": self.growth,
-                "failures": self.failures, "noise": self.noise, "rounds": self.rounds,
+                "failures": self.failures, "noise": self.noise,
+                "distance": self.distance.result(), "rounds": self.rounds,
                 "kernel": platform.release(), "cpus": os.cpu_count(), "cpu": _cpu_name(),
                 "cores": vars(self.cores), "descriptors": tasks.descriptor_limit(),
                 "when": time.strftime("%Y-%m-%d %H:%M")}

@@ -248,12 +248,16 @@ def warm_up(place, system):
                    *system.check_arguments(), system.target(place))
 
 
-def all_of(place, system, sizes):
+def all_of(place, system, sizes, distance):
     """Every measurement, and that no header got through to the server."""
     found = {}
     warm_up(place, system)
     for task in (connections, one_at_a_time, requests, bulk, idle, refusing):
-        found.update(task(place, system, sizes))
+        # memory is the same anywhere, but not a second time
+        if system.proxies and task is not idle:
+            found.update(distance.measured(lambda task=task: task(place, system, sizes)))
+        else:
+            found.update(task(place, system, sizes))
     _check_backends(place)
     return found
 
@@ -264,13 +268,17 @@ def _check_backends(place):
             raise AssertionError(f"the server got what was not meant for it: {said}")
 
 
-def growth(place, system, held, count):
+def growth(place, system, held, count, distance):
     """CPU seconds of a connection, of all and of the proxy, while `held`
     others are idle."""
-    warm_up(place, system)
-    with Held(place, system, held):
+    def measure():
         with usage.Meter(place) as meter:
             load = place.load("connect", "-c", count, *system.header_arguments(),
                               system.target(place))
+        return {"total": meter.total(load) / count, "proxy": meter.proxy / count}
+
+    warm_up(place, system)
+    with Held(place, system, held):
+        found = distance.measured(measure) if system.proxies else measure()
     _check_backends(place)
-    return {"total": meter.total(load) / count, "proxy": meter.proxy / count}
+    return found
