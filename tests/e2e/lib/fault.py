@@ -2,6 +2,7 @@
 """What the fault tests do to a running daemon, and what they measure of it."""
 
 import contextlib
+import glob
 import os
 import resource
 import signal
@@ -18,17 +19,20 @@ def cpu_seconds(process):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def state(process):
-    """One letter, as ps tells it: "S" sleeps, "T" is stopped."""
-    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
-        return file.read().rsplit(")", 1)[1].split()[0]
+def states(process):
+    """A letter for each thread, as ps tells it: "S" sleeps, "T" is stopped."""
+    found = set()
+    for path in glob.glob(f"/proc/{process.pid}/task/*/stat"):
+        with open(path, encoding="ascii") as file:
+            found.add(file.read().rsplit(")", 1)[1].split()[0])
+    return found
 
 
 @contextlib.contextmanager
 def paused(daemon):
     """What happens within it the daemon sees only afterwards, and all at once."""
     daemon.process.kill(signal.SIGSTOP)
-    wait_for(lambda: state(daemon.process) == "T", "the daemon to stand still")
+    wait_for(lambda: states(daemon.process) == {"T"}, "the daemon to stand still")
     try:
         yield
     finally:
