@@ -128,8 +128,8 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 	}
 	claim->tuple = memory->packet.tuple;
 	claim->seq = known->peer_isn + 1 + (header ? header->length : 0);
-	rp_fill_record(&memory->packet, memory->number, listener, header,
-		       &claim->record);
+	rp_fill_record(&memory->packet, memory->number, listener,
+		       RP_OFFLOAD_ACCEPT, header, &claim->record);
 	claim->record.since = memory->now;
 	if (header && header->present) {
 		claim->record.tlvs = 1;

@@ -97,8 +97,8 @@ static __always_inline void rp_peek(struct __sk_buff *skb,
 		return;
 	}
 	/* Without TLVs: the daemon reads them with the rest of the header. */
-	rp_fill_record(packet, number, listener, &memory->parser.header,
-		       &memory->pending.record);
+	rp_fill_record(packet, number, listener, RP_OFFLOAD_PEEK,
+		       &memory->parser.header, &memory->pending.record);
 	memory->pending.record.since = bpf_ktime_get_boot_ns();
 	rp_count(number, RP_STAT_PEEK_RECORDED);
 	if (first) {

@@ -95,11 +95,13 @@ static __always_inline void rp_copy_tlvs(struct __sk_buff *skb, __u32 base,
 
 /*
  * The record of a connection whose header was read, or that has none
- * (header NULL). Without addresses in it the connection's own stand.
+ * (header NULL). Without addresses in it the connection's own stand. `offload`
+ * is how: the listener's may be another by now.
  */
 static __always_inline void rp_fill_record(const struct rp_packet *packet,
 					   __u32 number,
 					   const struct rp_listener *listener,
+					   enum rp_offload offload,
 					   const struct rp_header *header,
 					   struct rp_connection *record)
 {
@@ -121,7 +123,7 @@ static __always_inline void rp_fill_record(const struct rp_packet *packet,
 	}
 	record->delivery = listener->delivery;
 	record->shown = listener->delivery == RP_DELIVERY_INLINE;
-	record->offload = listener->offload;
+	record->offload = offload;
 	record->listener = number;
 	__builtin_memcpy(record->listener_name, listener->name, RP_NAME_LEN);
 }

@@ -122,7 +122,8 @@ static __always_inline void rp_count_record(const struct rp_connection *record,
 
 /*
  * There is no room for the record. The server shall not take the proxy for its
- * client: getpeername() tells an unspecified address then.
+ * client: getpeername() tells an unspecified address then. Nor shall the daemon
+ * take what stands behind a header that TC has cut off for another header.
  */
 static __always_inline void rp_bind_nobody(__u64 cookie,
 					   const struct rp_connection *record)
@@ -131,7 +132,7 @@ static __always_inline void rp_bind_nobody(__u64 cookie,
 	__u32 nobody = 0;
 
 	rp_count(record->listener, RP_STAT_MAP_FULL);
-	if (!open || !record->shown)
+	if (!open || (!record->shown && record->offload != RP_OFFLOAD_ACCEPT))
 		return;
 	open->full = 1;
 	if (!bpf_map_update_elem(&unrecorded, &cookie, &nobody, BPF_NOEXIST))

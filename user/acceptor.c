@@ -6,6 +6,7 @@
 #include "acceptor.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -55,10 +56,12 @@ static int accept_one(struct acceptor *acceptor)
 
 	fd = accept4(acceptor->watch.fd, (struct sockaddr *)&peer, &len,
 		     SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd < 0)
+	if (fd < 0) {
+		acceptor->inherited &= errno != EAGAIN;
 		return errno;
+	}
 	connection_accept(acceptor->listener, fd, (struct sockaddr *)&peer,
-			  acceptor->listener->offload == RP_OFFLOAD_ACCEPT);
+			  acceptor->headless || acceptor->inherited);
 	return 0;
 }
 
@@ -136,16 +139,26 @@ struct acceptor *acceptor_new(int fd, bool shared)
 	return acceptor;
 }
 
+/* Already, so for a daemon before this one. */
+static bool is_somebody_waiting(const struct acceptor *acceptor)
+{
+	struct pollfd queue = {.fd = acceptor->watch.fd, .events = POLLIN};
+
+	return poll(&queue, 1, 0) > 0;
+}
+
 void acceptor_serve(struct acceptor *acceptor, struct listener *listener)
 {
 	struct listener *before = acceptor->listener;
 	int error;
 
 	acceptor->listener = listener_ref(listener);
+	acceptor->headless |= listener->offload == RP_OFFLOAD_ACCEPT;
 	if (before) {
 		listener_unref(before);
 		return;
 	}
+	acceptor->inherited = is_somebody_waiting(acceptor);
 	error = watch_queue(acceptor);
 	if (error)
 		pause_accepting(acceptor, -error);

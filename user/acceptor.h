@@ -27,6 +27,8 @@ struct acceptor {
 	unsigned int burst; /* connections to take in one turn */
 	unsigned int full;  /* turns in a row that took as many */
 	bool shared;	    /* other threads wait on the same socket */
+	bool headless;	    /* the kernel reads headers for it, or did */
+	bool inherited;	    /* so it may have done for those that wait */
 };
 
 /* Takes over `fd`. NULL: no memory, and `fd` is still the caller's. */

@@ -268,6 +268,29 @@ static void admit_headless(struct connection *c)
 	handler_open(c, NULL, 0, data, len);
 }
 
+/* A trusted peer: the kernel may have read its header already. */
+static void admit_trusted(struct connection *c)
+{
+	int error = c->headless ? registry_take(c) : -ENOENT;
+
+	switch (error) {
+	case 0:
+		admit_headless(c);
+		break;
+	case -ENOENT:
+		c->headless = false;
+		timer_arm(&connection_worker(c)->loop, &c->header_timer,
+			  c->listener->settings->header_timeout_ms);
+		break;
+	case -ECONNRESET:
+		closed_early(c);
+		break;
+	default:
+		listener_shortage(c->listener, "no room for a record", -error);
+		connection_close(c, true);
+	}
+}
+
 void admission_begin(struct connection *c)
 {
 	const struct listener_config *settings = c->listener->settings;
@@ -276,12 +299,7 @@ void admission_begin(struct connection *c)
 		admit(c, NULL, c->record.proxy, 0);
 	} else if (prefix_set_contains(&c->listener->trusted,
 				       c->record.proxy)) {
-		c->headless = c->headless && registry_take(c);
-		if (c->headless)
-			admit_headless(c);
-		else
-			timer_arm(&connection_worker(c)->loop, &c->header_timer,
-				  settings->header_timeout_ms);
+		admit_trusted(c);
 	} else if (settings->untrusted == RP_UNTRUSTED_RESET) {
 		refuse(c, RP_STAT_UNTRUSTED, NULL, 0, NULL);
 	} else {

@@ -450,6 +450,18 @@ int datapath_take(struct datapath *datapath, uint64_t cookie,
 	return 0;
 }
 
+bool datapath_is_unrecorded(struct datapath *datapath, uint64_t cookie)
+{
+	uint32_t nobody;
+
+	return datapath &&
+	       __atomic_load_n(&datapath->gates->unrecorded,
+			       __ATOMIC_SEQ_CST) &&
+	       bpf_map__lookup_elem(datapath->skeleton->maps.unrecorded,
+				    &cookie, sizeof(cookie), &nobody,
+				    sizeof(nobody), 0) == 0;
+}
+
 int datapath_tlvs(struct datapath *datapath, uint64_t key, struct rp_tlvs *ret)
 {
 	if (!datapath ||

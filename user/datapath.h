@@ -129,6 +129,9 @@ int datapath_lookup(struct datapath *datapath, uint64_t cookie,
 int datapath_take(struct datapath *datapath, uint64_t cookie,
 		  struct rp_connection *ret);
 
+/* Is its record missing for want of room? */
+bool datapath_is_unrecorded(struct datapath *datapath, uint64_t cookie);
+
 /* The TLVs of a record, whose `tlvs` is the key. 0 or -ENOENT. */
 int datapath_tlvs(struct datapath *datapath, uint64_t key, struct rp_tlvs *ret);
 

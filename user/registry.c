@@ -12,6 +12,8 @@
 
 #include "connection.h"
 
+#define STATE_CLOSE 7 /* TCP_CLOSE; <netinet/tcp.h> and <linux/tcp.h> clash */
+
 uint64_t socket_cookie(int fd)
 {
 	uint64_t cookie = 0;
@@ -57,25 +59,50 @@ static bool can_show(const struct connection *c)
 	return false;
 }
 
-bool registry_take(struct connection *c)
+/*
+ * Is the socket closed? TCP_INFO reads the state before it waits for whoever
+ * has the socket just then, so only the second answer is later than what the
+ * kernel part did at the close.
+ */
+static bool is_over(int fd)
+{
+	uint8_t state = 0; /* tcpi_state, the first */
+
+	for (int i = 0; i < 2; i++) {
+		socklen_t len = sizeof(state);
+
+		if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &state, &len))
+			return true;
+	}
+	return state == STATE_CLOSE;
+}
+
+int registry_take(struct connection *c)
 {
 	struct datapath *datapath = connection_worker(c)->datapath;
-	uint64_t cookie = socket_cookie(c->relay.side[FRONT].watch.fd);
-	bool has_tlvs, moves = c->listener->shows_client;
+	int fd = c->relay.side[FRONT].watch.fd;
+	bool moves = c->listener->shows_client, has_tlvs;
+	/* Another's record would be what the kernel only claims. */
+	bool at_once = moves && c->listener->offload == RP_OFFLOAD_ACCEPT;
+	uint64_t cookie = socket_cookie(fd);
 	struct rp_connection known;
 	struct rp_tlvs tlvs;
 
-	if ((moves ? datapath_take(datapath, cookie, &known)
-		   : datapath_lookup(datapath, cookie, &known)) ||
-	    known.offload != RP_OFFLOAD_ACCEPT)
-		return false;
+	if (at_once ? datapath_take(datapath, cookie, &known)
+		    : datapath_lookup(datapath, cookie, &known)) {
+		if (datapath_is_unrecorded(datapath, cookie))
+			return -ENOBUFS;
+		return is_over(fd) ? -ECONNRESET : -ENOENT;
+	}
+	if (known.offload != RP_OFFLOAD_ACCEPT)
+		return -ENOENT;
 	has_tlvs =
 		known.tlvs && datapath_tlvs(datapath, known.tlvs, &tlvs) == 0;
-	if (moves && known.tlvs)
-		datapath_forget(datapath, cookie, true);
+	if (moves && (!at_once || known.tlvs))
+		datapath_forget(datapath, cookie, known.tlvs);
 	if (record_take(&c->record, &known, has_tlvs ? &tlvs : NULL))
 		listener_count(c->listener, RP_STAT_RESOURCE);
-	return true;
+	return 0;
 }
 
 /*

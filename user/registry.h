@@ -15,10 +15,12 @@ struct connection;
 
 /*
  * Fills in the record if the kernel read the header in front of the accepted
- * socket's stream; if not, the stream begins with it, as any other's does, and
- * this is false. What the handler's socket will get leaves the maps.
+ * socket's stream, and takes from the maps what the handler's socket will get.
+ * 0; -ENOENT: the stream begins with the header, as any other's does. Or what
+ * begins it may be payload, for the record went with the socket (-ECONNRESET),
+ * or found no room (-ENOBUFS).
  */
-bool registry_take(struct connection *connection);
+int registry_take(struct connection *connection);
 
 /*
  * To be called before connect() on `handler_fd`: getpeername() on the

@@ -16,6 +16,7 @@ from lib.topology import CLIENTS, LB, LB_FRONT, SERVER, SERVER_SIDE
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
+FORGED = header.v2((CLIENTS[1], 40002), (LB_FRONT, 1883))
 
 
 def _available():
@@ -106,8 +107,8 @@ def test_full_connections(env):
     """A relayed connection that needs its record goes no further, one that does
     not goes on without it; either is counted.
 
-    Fails if admit_headless(), admission.c, takes what has no record for one of a
-    client that it knows. And without the count in registry_add().
+    Fails without datapath_is_unrecorded() in registry_take(), registry.c: what
+    comes behind a header is no header. And without the count in registry_add().
     """
     handler = env.handler()
     daemon = env.realpeerd("".join(
@@ -120,7 +121,8 @@ def test_full_connections(env):
         equal(handler.wait(1).data, PAYLOAD, "bytes at the handler")
         equal(daemon.stat("off", "map_full"), 1, "map_full")
     if full == "accept":
-        stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+        for payload in (FORGED + PAYLOAD, PAYLOAD):
+            stream.refused(env.lb, ADDRESS, HEADER + payload)
         equal(len(handler.accepted), 1, "connections of the handler")
     else:
         relays(env, handler)

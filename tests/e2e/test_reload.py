@@ -2,8 +2,10 @@
 """SIGHUP: listeners come, go and change, and no connection is dropped."""
 
 import re
+import threading
 
 from lib import header, stream
+from lib.inline import INLINE
 from lib.poll import check, equal, wait_for
 from lib.realpeer import GLOBAL, listener
 from lib.requirement import BPF, needs
@@ -129,3 +131,33 @@ def test_reload_under_load(env):
             open_connection(env, 1881).close()
     daemon.wait_stat("one", "connections", 200)
     daemon.wait_connections(0)
+
+
+@needs(INLINE)
+def test_offload_changes(env):
+    """Whoever read the header of a connection, what follows it is payload, be it
+    like a header, and the client is the first one's.
+
+    Fails if acceptor_serve(), acceptor.c, forgets that the kernel read headers.
+    """
+    forged = header.v2((CLIENTS[1], 40002), (LB_FRONT, 1883))
+    handler = env.handler()
+    daemon = env.realpeerd(relay("one", 1881, offload="accept"))
+    over = threading.Event()
+
+    def change():
+        for number in range(20):
+            daemon.reload(relay("one", 1881, offload=("off", "accept")[number % 2]))
+        over.set()
+    changing = threading.Thread(target=change)
+    changing.start()
+    count = 0
+    try:
+        while not over.is_set():
+            with env.lb.connect((SERVER, 1881)) as sock:
+                stream.exchange(sock, HEADER + forged + b"hello", forged + b"hello")
+            count += 1
+    finally:
+        changing.join()
+    equal([accepted.peer for accepted in handler.accepted], count * [SOURCE], "clients")
+    check(count > 100, f"only {count} connections")

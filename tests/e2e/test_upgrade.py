@@ -256,6 +256,35 @@ def relay(listen=f"{SERVER}:1884", name="echo", **settings):
     return listener(name, listen=listen, **settings)
 
 
+@needs(INLINE, BPFTOOL)
+def test_other_offload(env):
+    """Whose header the kernel read for the daemon before is whom it said, and what
+    follows is payload, also for a daemon that reads headers itself.
+
+    Fails without acceptor.headless, acceptor.c.
+    """
+    forged = header.v2((CLIENTS[1], 40002), (LB_FRONT, 1884))
+    handler = env.handler()
+    manager = Manager(env.daemon(relay(offload="accept")))
+    for offload in ("off", "peek"):
+        manager.daemon.configure(relay(offload="accept"))
+        manager.start()
+        manager.daemon.stop(signal.SIGKILL)
+        manager.daemon.configure(relay(offload=offload))
+        handler.accepted.clear()
+        with env.lb.connect(RELAYED) as sock:
+            sock.sendall(HEADER + forged)
+            wait_for(manager.daemon.records, "the socket")
+            manager.start()
+            stream.exchange(sock, b"hello", forged + b"hello")
+            equal(handler.wait(1).peer, SOURCE, "client")
+            with env.lb.connect(RELAYED) as other:
+                stream.exchange(other, HEADER + b"hello", b"hello")
+        manager.daemon.wait_connections(0)
+        equal(manager.daemon.stop(), 0, "exit status")
+    manager.stop()
+
+
 @needs(BPF)
 def test_bytes_on_their_way(env):
     """Transfers both ways that a restart meets at full speed, through pipes, and
