@@ -136,6 +136,7 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 		rp_copy_tlvs(skb, memory->packet.payload, header, &claim->tlvs);
 	}
 	known->claim = number;
+	known->since = memory->now; /* who has a claim is not the oldest */
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
 	return error;

@@ -44,6 +44,12 @@ class Handshakes:
         memory, _, each = self._entries
         return [memory[place * each + STAGE] for place in self._used()]
 
+    def since(self):
+        """CLOCK_BOOTTIME ns of each entry: the least goes first."""
+        memory, _, each = self._entries
+        return [struct.unpack_from("=Q", memory, place * each + SINCE)[0]
+                for place in self._used()]
+
     def drive_out(self):
         """What is there is forgotten, and every place is taken: by nobody, and for
         so long that whoever comes has it."""
