@@ -240,6 +240,11 @@ static void test_take_over(void **state)
 	assert_int_equal(datapath_lookup(datapath, 99, &found), 0);
 	record.tlvs = 99;
 	assert_memory_equal(&found, &record, sizeof(found));
+	memset(&found, 0, sizeof(found));
+	assert_int_equal(datapath_take(datapath, 99, &found), 0);
+	assert_memory_equal(&found, &record, sizeof(found));
+	assert_int_equal(datapath_take(datapath, 99, &found), -ENOENT);
+	assert_false(datapath_is_unrecorded(datapath, 99));
 	assert_int_equal(datapath_tlvs(datapath, 99, &found_tlvs), 0);
 	assert_memory_equal(&found_tlvs, &tlvs, sizeof(tlvs));
 	datapath_forget(datapath, 99, true);
@@ -405,6 +410,8 @@ static void test_without(void **state)
 	assert_int_equal(datapath_record(NULL, 1, &record, NULL), 0);
 	assert_int_equal(datapath_announce(NULL, 1, &record, NULL), 0);
 	assert_int_equal(datapath_lookup(NULL, 1, &record), -ENOENT);
+	assert_int_equal(datapath_take(NULL, 1, &record), -ENOENT);
+	assert_false(datapath_is_unrecorded(NULL, 1));
 	assert_int_equal(datapath_tlvs(NULL, 1, &tlvs), -ENOENT);
 	datapath_announced(NULL, 1, true);
 	datapath_withdraw(NULL, 1);

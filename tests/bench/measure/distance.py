@@ -12,17 +12,18 @@ import time
 NEAR = 2.5       # times the least distance that was seen
 TRIES = 3        # of one measurement, if the cores do not stay where they are
 PATIENCE = 15.0  # seconds to wait for them to be near
-BUDGET = 480.0   # of them in all
 INTERVAL = 0.1
 FIRST_LOOKS = 20
 
 
 class Distance:
-    def __init__(self, cores, build):
+    """Waits for `patience` seconds in all."""
+
+    def __init__(self, cores, build, patience):
         self._argv = [os.path.join(build, "tests", "bench", "distance"),
                       str(cores.load), str(cores.proxy)]
         self._seen = []
-        self._left = BUDGET
+        self._left = patience
         self._taken = self._far = 0
         for _ in range(FIRST_LOOKS):
             self._look()

@@ -119,7 +119,7 @@ def _distance(result):
             f"least, {result['median']:.0f} mostly and {result['most']:.0f} at most, by where "
             "the CPUs were just then, and a proxy's CPU for the same work goes up and down with "
             f"it; {result['taken'] - result['far']} of {result['taken']} measurements of proxies "
-            "were made when it was least.")
+            "were made when it was near the least.")
 
 
 def _noise(result):

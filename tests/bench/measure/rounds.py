@@ -22,9 +22,10 @@ GROWTH_CONNECTIONS = 5000
 
 
 class Bench:
-    """`plan`: [(path, systems to measure over it)]."""
+    """`plan`: [(path, systems to measure over it)]; `patience`: how many seconds
+    to wait in all for a better moment."""
 
-    def __init__(self, cores, build, plan):
+    def __init__(self, cores, build, plan, patience):
         self.cores = cores
         self.build = build
         self.plan = plan
@@ -36,7 +37,7 @@ class Bench:
         self.growth = {}
         self.failures = []
         self.noise = []
-        self.distance = Distance(cores, build)
+        self.distance = Distance(cores, build, patience)
         self.rounds = 0
 
     def _say(self, text):
