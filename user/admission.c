@@ -279,8 +279,11 @@ static void admit_trusted(struct connection *c)
 		break;
 	case -ENOENT:
 		c->headless = false;
-		timer_arm(&connection_worker(c)->loop, &c->header_timer,
-			  c->listener->settings->header_timeout_ms);
+		if (c->listener->settings->mode == RP_MODE_DISABLED)
+			admit(c, NULL, c->record.proxy, 0);
+		else
+			timer_arm(&connection_worker(c)->loop, &c->header_timer,
+				  c->listener->settings->header_timeout_ms);
 		break;
 	case -ECONNRESET:
 		closed_early(c);
@@ -295,11 +298,10 @@ void admission_begin(struct connection *c)
 {
 	const struct listener_config *settings = c->listener->settings;
 
-	if (settings->mode == RP_MODE_DISABLED) {
-		admit(c, NULL, c->record.proxy, 0);
-	} else if (prefix_set_contains(&c->listener->trusted,
-				       c->record.proxy)) {
+	if (prefix_set_contains(&c->listener->trusted, c->record.proxy)) {
 		admit_trusted(c);
+	} else if (settings->mode == RP_MODE_DISABLED) {
+		admit(c, NULL, c->record.proxy, 0);
 	} else if (settings->untrusted == RP_UNTRUSTED_RESET) {
 		refuse(c, RP_STAT_UNTRUSTED, NULL, 0, NULL);
 	} else {

@@ -261,16 +261,17 @@ def test_other_offload(env):
     """Whose header the kernel read for the daemon before is whom it said, and what
     follows is payload, also for a daemon that reads headers itself.
 
-    Fails without acceptor.headless, acceptor.c.
+    Fails without acceptor.inherited, acceptor.c, and if admission_begin() does as
+    the mode says before it asks for the record.
     """
     forged = header.v2((CLIENTS[1], 40002), (LB_FRONT, 1884))
     handler = env.handler()
     manager = Manager(env.daemon(relay(offload="accept")))
-    for offload in ("off", "peek"):
+    for settings in ({"offload": "off"}, {"offload": "peek"}, {"proxy_protocol": "disabled"}):
         manager.daemon.configure(relay(offload="accept"))
         manager.start()
         manager.daemon.stop(signal.SIGKILL)
-        manager.daemon.configure(relay(offload=offload))
+        manager.daemon.configure(relay(**settings))
         handler.accepted.clear()
         with env.lb.connect(RELAYED) as sock:
             sock.sendall(HEADER + forged)
@@ -279,7 +280,8 @@ def test_other_offload(env):
             stream.exchange(sock, b"hello", forged + b"hello")
             equal(handler.wait(1).peer, SOURCE, "client")
             with env.lb.connect(RELAYED) as other:
-                stream.exchange(other, HEADER + b"hello", b"hello")
+                stream.exchange(other, HEADER + b"hello",
+                                HEADER + b"hello" if "proxy_protocol" in settings else b"hello")
         manager.daemon.wait_connections(0)
         equal(manager.daemon.stop(), 0, "exit status")
     manager.stop()
