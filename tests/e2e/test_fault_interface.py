@@ -17,6 +17,7 @@ HERE, THERE = "10.78.0.2", "10.78.0.1"
 HERE6, THERE6 = "fd78::2", "fd78::1"
 TRUSTED = "10.77.0.0/16, 10.78.0.0/24, fd78::/64"
 INDEX = 77  # the same number each time
+ATTACHED = r"msg=attached interface=(later|renamed)$"
 
 
 class Link:
@@ -55,9 +56,8 @@ class Link:
 
     def wait_attached(self, count):
         """In all. What comes before that, and speaks afterwards, is reset as `stray`."""
-        pattern = r"msg=attached interface=(later|renamed)$"
-        wait_for(lambda: len(self.running.process.lines(pattern)) == count,
-                 f"{count} lines of the log with {pattern}")
+        wait_for(lambda: len(self.running.process.lines(ATTACHED)) == count,
+                 f"{count} lines of the log with {ATTACHED}")
 
     def wait_inline(self, address=HERE):
         wait_for(lambda: self.delivery(address) == "inline", "connections to be inline again")
@@ -205,17 +205,21 @@ def test_attached_meanwhile(env):
 @needs(INLINE, BPFTOOL, TCX)
 def test_program_taken_away(env):
     """By whoever may: the safety net takes the connections, and the next news of
-    an interface puts the program back.
+    an interface puts the program back. There may be news from before.
 
     Fails without rp_lookup, datapath_attach_hooks(); and without is_attached().
     """
     link = Link(env, "[::]:1883")
     link.wait_inline()
-    bpf.bpftool("link", "detach", "pinned",
-                link.running.map_path(f"links/ingress_{INDEX}"))
-    equal(link.delivery(), "relay", "delivery without the program")
+    pin = link.running.map_path(f"links/ingress_{INDEX}")
+
+    def taken_away():
+        bpf.bpftool("link", "detach", "pinned", pin)
+        return link.delivery() == "relay"
+
+    wait_for(taken_away, "a connection without the program")
     link.set("mtu", "1400")
-    link.wait_attached(2)
+    wait_for(lambda: len(link.running.process.lines(ATTACHED)) > 1, "the program to be back")
     link.wait_inline()
 
 
