@@ -81,8 +81,8 @@ void attached_clear(struct attached *attached)
 	*attached = (struct attached){0};
 }
 
-static const struct listener_config *find_conflict(const struct config *config,
-						   uint16_t port)
+const struct listener_config *attached_rival(const struct config *config,
+					     uint16_t port)
 {
 	uint16_t listen_port;
 	uint8_t ip[16];
@@ -90,7 +90,8 @@ static const struct listener_config *find_conflict(const struct config *config,
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		const struct listener_config *listener = &config->listeners[i];
 
-		for (size_t j = 0; j < listener->n_listen; j++) {
+		for (size_t j = 0;
+		     !listener->attached && j < listener->n_listen; j++) {
 			address_split(&listener->listen[j].sa, ip,
 				      &listen_port);
 			if (listen_port == port)
@@ -137,25 +138,11 @@ static int make_listener(const struct attached_port *attached,
 	return 0;
 }
 
-int attached_extend(const struct attached *attached, struct config *config,
-		    FILE *errors)
+int attached_extend(const struct attached *attached, struct config *config)
 {
 	struct listener_config *listeners;
 	int error;
 
-	for (size_t i = 0; i < attached->n; i++) {
-		const struct listener_config *other =
-			find_conflict(config, attached->ports[i].port);
-
-		if (other) {
-			fprintf(errors,
-				"%s:%u: listener '%s' has port %u, which is "
-				"attached: detach it first\n",
-				other->file, other->line, other->name,
-				attached->ports[i].port);
-			return -EADDRINUSE;
-		}
-	}
 	listeners = realloc(config->listeners,
 			    (config->n_listeners + attached->n + 1) *
 				    sizeof(*listeners));
@@ -163,6 +150,8 @@ int attached_extend(const struct attached *attached, struct config *config,
 		return -ENOMEM;
 	config->listeners = listeners;
 	for (size_t i = 0; i < attached->n; i++) {
+		if (attached_rival(config, attached->ports[i].port))
+			continue;
 		error = make_listener(&attached->ports[i], &config->global,
 				      &listeners[config->n_listeners]);
 		if (error)

@@ -2,7 +2,8 @@
 /*
  * attach.h - the ports that `realpeerctl attach` made PROXY-aware: inline
  * listeners that no configuration file names. They are added to every
- * configuration that is loaded, until they are detached.
+ * configuration that is loaded, until they are detached, or until a listener
+ * of the files has the port: it is the word of the same operator, and later.
  */
 #ifndef REALPEER_ATTACH_H
 #define REALPEER_ATTACH_H
@@ -47,12 +48,14 @@ void attached_put_back(struct attached *attached,
 
 void attached_clear(struct attached *attached);
 
+/* The listener of the files that has the port on some address, or NULL. */
+const struct listener_config *attached_rival(const struct config *config,
+					     uint16_t port);
+
 /*
- * Adds the listeners to a configuration that nobody else has seen yet. 0,
- * -ENOMEM, or -EADDRINUSE when a listener of the files has such a port; that
- * is written to `errors` with its place.
+ * Adds the listeners to a configuration that nobody else has seen yet, but for
+ * those of ports with a rival. 0 or -ENOMEM.
  */
-int attached_extend(const struct attached *attached, struct config *config,
-		    FILE *errors);
+int attached_extend(const struct attached *attached, struct config *config);
 
 #endif

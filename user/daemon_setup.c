@@ -71,6 +71,25 @@ static int load(const struct daemon *daemon, FILE *errors, struct setup *ret)
 			  errors, ret);
 }
 
+/* What is in force has no listener of theirs any more. */
+static void drop_rivalled(struct daemon *daemon)
+{
+	struct attached *attached = &daemon->attached;
+	const struct listener_config *rival;
+	uint16_t port;
+
+	for (size_t i = attached->n; i-- > 0;) {
+		port = attached->ports[i].port;
+		rival = attached_rival(daemon->setup.config, port);
+		if (!rival)
+			continue;
+		log_warning("msg=\"port %u is not attached: listener "
+			    "'%s' has it, %s:%u\"",
+			    port, rival->name, rival->file, rival->line);
+		attached_remove(attached, port);
+	}
+}
+
 int daemon_load(struct daemon *daemon, FILE *errors)
 {
 	struct setup setup;
@@ -80,6 +99,7 @@ int daemon_load(struct daemon *daemon, FILE *errors)
 		return r;
 	setup_clear(&daemon->setup);
 	daemon->setup = setup;
+	drop_rivalled(daemon);
 	return 0;
 }
 
@@ -166,6 +186,7 @@ static int switch_setup(struct daemon *daemon, struct setup *setup,
 	log_changes(&daemon->setup, setup);
 	setup_clear(&daemon->setup);
 	daemon->setup = *setup;
+	drop_rivalled(daemon);
 	daemon_apply_log_level(daemon);
 	*setup = (struct setup){0};
 	return 0;

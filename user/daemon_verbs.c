@@ -117,6 +117,7 @@ static int parse_trusted(const json_t *request, FILE *out,
 static int attach(struct daemon *daemon, uint16_t port,
 		  const struct prefix *trusted, size_t n, FILE *out)
 {
+	const struct listener_config *rival;
 	int r;
 
 	if (!n && !daemon->setup.config->global.n_trusted) {
@@ -132,11 +133,19 @@ static int attach(struct daemon *daemon, uint16_t port,
 		return r;
 	}
 	r = reload_attached(daemon, out);
-	if (r < 0)
+	if (r < 0) {
 		attached_remove(&daemon->attached, port);
-	else
-		fprintf(out, "{\"attached\":%u}", port);
-	return r;
+		return r;
+	}
+	/* Of the files as they are now. */
+	rival = attached_rival(daemon->setup.config, port);
+	if (rival) {
+		fprintf(out, "%s:%u: listener '%s' has port %u", rival->file,
+			rival->line, rival->name, port);
+		return -EADDRINUSE;
+	}
+	fprintf(out, "{\"attached\":%u}", port);
+	return 0;
 }
 
 static int verb_attach(const json_t *request, FILE *out, void *arg)

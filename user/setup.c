@@ -14,7 +14,7 @@ int setup_load(const char *path, const struct attached *attached, FILE *errors,
 	int r = config_load(path, errors, &setup.config);
 
 	if (r == 0)
-		r = attached_extend(attached, setup.config, errors);
+		r = attached_extend(attached, setup.config);
 	if (r < 0) {
 		setup_clear(&setup);
 		return r;

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-"""realpeerctl attach and detach when the daemon cannot do it."""
+"""realpeerctl attach and detach beside what the configuration says, and when the
+daemon cannot do it."""
+
+import signal
 
 from lib import header, inline, stream
 from lib.inline import INLINE, PAYLOAD
-from lib.poll import equal
+from lib.poll import check, equal
+from lib.realpeer import listener
 from lib.requirement import BPFTOOL, needs
 from lib.topology import CLIENTS, LB, LB_FRONT, SERVER
 
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
+OTHER = listener("other", listen=f"{SERVER}:1884", delivery="inline", trusted="192.0.2.0/24")
+MQTT = listener("mqtt", listen=f"{SERVER}:1883", delivery="inline", trusted=f"{LB}/32")
 
 
 def works(env, server):
@@ -34,3 +40,64 @@ def test_detach_that_fails(env):
     equal(running.ctl_json("status")["listeners"], [], "listeners in the status")
     with env.lb.connect(ADDRESS) as sock:
         stream.exchange(sock, PAYLOAD)
+
+
+@needs(INLINE)
+def test_after_a_crash(env):
+    """What was attached is so again. Fails without restore_attached(), realpeerd.c,
+    and without its daemon_load()."""
+    server = inline.Server.start(env)
+    running = env.realpeerd(OTHER)
+    running.ctl("attach", "1883", "--trusted", f"{LB}/32")
+    running.stop(signal.SIGKILL)
+    running.start()
+    equal(names(running), ["other", "port-1883"], "listeners")
+    works(env, server)
+    running.ctl("detach", "1883")
+
+
+@needs(INLINE)
+def test_configured_by_a_reload(env):
+    """The files have the port from then on, and no connection is lost over it.
+    Fails without drop_rivalled() in switch_setup(), daemon_setup.c: detach finds it.
+    """
+    server = inline.Server.start(env)
+    running = env.realpeerd(OTHER)
+    running.ctl("attach", "1883", "--trusted", f"{LB}/32")
+    with env.lb.connect(ADDRESS) as held, env.lb.connect(ADDRESS) as early:
+        stream.exchange(held, HEADER + PAYLOAD, PAYLOAD)
+        running.configure(OTHER + MQTT)
+        running.reload()
+        rivalled(running)
+        stream.exchange(held, b"still here")
+        stream.exchange(early, HEADER + PAYLOAD, PAYLOAD)
+        equal(server.accepted[-1].peer, SOURCE, "client of the one between")
+    works(env, server)
+    check("not attached" in running.ctl("detach", "1883", status=1), "not clear")
+    said = running.ctl("attach", "1883", "--trusted", f"{LB}/32", status=1)
+    check("realpeerd.conf:11: listener 'mqtt' has port 1883" in said, f"not clear: {said}")
+    equal(names(running), ["mqtt", "other"], "listeners")
+    works(env, server)
+
+
+@needs(INLINE)
+def test_configured_by_a_start(env):
+    """As after `realpeerctl attach`, an edited file, and a restart or a crash.
+    Fails without attached_rival() in attached_extend(), attach.c."""
+    server = inline.Server.start(env)
+    running = env.realpeerd(OTHER)
+    running.ctl("attach", "1883", "--trusted", f"{LB}/32")
+    running.stop(signal.SIGKILL)
+    running.configure(OTHER + MQTT)
+    running.start()
+    rivalled(running)
+    works(env, server)
+
+
+def names(running):
+    return sorted(entry["name"] for entry in running.ctl_json("status")["listeners"])
+
+
+def rivalled(running):
+    running.process.wait_log("port 1883 is not attached: listener 'mqtt' has it, ")
+    equal(names(running), ["mqtt", "other"], "listeners")

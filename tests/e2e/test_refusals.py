@@ -237,31 +237,6 @@ def test_pins_of_another_form(env):
         equal("cannot load" in said, loads, "whether it tried to load")
 
 
-@needs(INLINE)
-def test_attached_and_configured(env):
-    """What is attached is so after a crash too, unless a listener of the
-    configuration has the port by then: then it is said.
-
-    Fails without restore_attached(), realpeerd.c, and without its daemon_load().
-    """
-    server = inline.Server.start(env)
-    other = listener("other", listen=f"{SERVER}:1884", handler="127.0.0.1:9000",
-                     trusted="192.0.2.0/24")
-    daemon = env.realpeerd(other)
-    daemon.ctl("attach", "1883", "--trusted", f"{LB}/32")
-    daemon.stop(signal.SIGKILL)
-    daemon.configure(other + RELAY)
-    said = daemon.fails_to_start()
-    check("has port 1883, which is attached" in said, f"not clear: {said}")
-    daemon.configure(other)
-    daemon.start()
-    equal(len(daemon.ctl_json("status")["listeners"]), 2, "listeners")
-    with env.lb.connect(ADDRESS) as sock:
-        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
-        equal(server.accepted[-1].peer, SOURCE, "client")
-    daemon.ctl("detach", "1883")
-
-
 @needs(BPF, BPFTOOL)
 def test_no_room_for_a_record(env):
     """The TLVs of a record that cannot be stored are not either.
