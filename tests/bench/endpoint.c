@@ -66,20 +66,45 @@ socklen_t endpoint_size(const union endpoint *endpoint)
 						  : sizeof(endpoint->v4);
 }
 
+/* Returns where the digits end. */
+static char *put_decimal(char *out, unsigned int number)
+{
+	char digits[10], *first = digits + sizeof(digits);
+
+	do {
+		*--first = '0' + number % 10;
+	} while (number /= 10);
+	return mempcpy(out, first, digits + sizeof(digits) - first);
+}
+
+static char *put_ipv4(char *out, const uint8_t *octet)
+{
+	out = put_decimal(out, octet[0]);
+	for (int i = 1; i < 4; i++) {
+		*out++ = '.';
+		out = put_decimal(out, octet[i]);
+	}
+	return out;
+}
+
+/* printf() takes microseconds, which would be counted as the connection's. */
 int endpoint_format(const union endpoint *endpoint,
 		    char out[static ENDPOINT_TEXT_MAX])
 {
 	const struct in6_addr *v6 = &endpoint->v6.sin6_addr;
-	char text[INET6_ADDRSTRLEN];
+	char *end;
 
 	if (endpoint->sa.sa_family == AF_INET)
-		inet_ntop(AF_INET, &endpoint->v4.sin_addr, text, sizeof(text));
+		end = put_ipv4(out, (uint8_t *)&endpoint->v4.sin_addr);
 	else if (IN6_IS_ADDR_V4MAPPED(v6))
-		inet_ntop(AF_INET, &v6->s6_addr[12], text, sizeof(text));
+		end = put_ipv4(out, &v6->s6_addr[12]);
 	else
-		inet_ntop(AF_INET6, v6, text, sizeof(text));
-	return snprintf(out, ENDPOINT_TEXT_MAX, "%s %u", text,
-			ntohs(endpoint->v4.sin_port));
+		end = out +
+		      strlen(inet_ntop(AF_INET6, v6, out, INET6_ADDRSTRLEN));
+	*end++ = ' ';
+	end = put_decimal(end, ntohs(endpoint->v4.sin_port));
+	*end = '\0';
+	return (int)(end - out);
 }
 
 int pool_parse(const char *text, struct pool *ret)

@@ -5,7 +5,6 @@
 #include "wire.h"
 
 #include <arpa/inet.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "realpeer/crc32c.h"
@@ -20,28 +19,31 @@
 #define CRC32C_LEN 4
 #define NLB_LENGTH 84 /* what AWS NLB says in the length field */
 
-static size_t write_v1(const union endpoint *source,
-		       const union endpoint *destination, uint8_t *out)
-{
-	char from[ENDPOINT_TEXT_MAX], to[ENDPOINT_TEXT_MAX];
-	char *from_port, *to_port;
-
-	endpoint_format(source, from);
-	endpoint_format(destination, to);
-	from_port = strchr(from, ' ');
-	to_port = strchr(to, ' ');
-	*from_port++ = '\0';
-	*to_port++ = '\0';
-	return snprintf((char *)out, WIRE_HEADER_MAX,
-			"PROXY TCP%c %s %s %s %s\r\n",
-			source->sa.sa_family == AF_INET6 ? '6' : '4', from, to,
-			from_port, to_port);
-}
-
 static size_t put(uint8_t *out, size_t at, const void *data, size_t len)
 {
 	memcpy(out + at, data, len);
 	return at + len;
+}
+
+static size_t write_v1(const union endpoint *source,
+		       const union endpoint *destination, uint8_t *out)
+{
+	const union endpoint *const ends[] = {source, destination};
+	char text[2][ENDPOINT_TEXT_MAX], *port[2];
+	size_t port_len[2], len = put(out, 0, "PROXY TCP4 ", 11);
+
+	if (source->sa.sa_family == AF_INET6)
+		out[len - 2] = '6';
+	for (int i = 0; i < 2; i++) {
+		port_len[i] = endpoint_format(ends[i], text[i]);
+		port[i] = strchr(text[i], ' ') + 1;
+		port_len[i] -= port[i] - text[i];
+		len = put(out, len, text[i], port[i] - text[i]);
+	}
+	len = put(out, len, port[0], port_len[0]);
+	out[len++] = ' ';
+	len = put(out, len, port[1], port_len[1]);
+	return put(out, len, "\r\n", 2);
 }
 
 static size_t put_addresses(uint8_t *out, size_t at,
