@@ -105,6 +105,7 @@ def _targets(values):
         have = ratio(values, target)
         if have is None:
             continue
+        have = round(have, 3)  # judged as it is shown
         good = have >= target.limit if target.least else have <= target.limit
         sign = ">=" if target.least else "<="
         lines.append(f"| {target.text} | {sign} {target.limit:.3g} | {have:.3f} | "
