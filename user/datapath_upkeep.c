@@ -68,27 +68,27 @@ static bool find_orphan(struct datapath *datapath, uint64_t cookie,
 static void find_lost_orphans(struct datapath *datapath, uint64_t now)
 {
 	struct bpf_map *connections = datapath->skeleton->maps.connections;
-	uint64_t cookie, *next = &datapath->search_next;
+	uint64_t next, *last = &datapath->search_last;
 	uint64_t lost = __atomic_load_n(&datapath->gates->lost_orphans,
 					__ATOMIC_SEQ_CST);
 	int more;
 
 	if (lost == datapath->search_done)
 		return;
-	if (!*next)
+	if (!*last)
 		datapath->search_lost = lost;
-	more = bpf_map__get_next_key(connections, *next ? next : NULL, next,
-				     sizeof(*next));
+	more = bpf_map__get_next_key(connections, *last ? last : NULL, &next,
+				     sizeof(next));
 	for (int i = 0; i < REVIEWS_MAX && more == 0; i++) {
-		cookie = *next;
-		if (!find_orphan(datapath, cookie, now))
+		if (!find_orphan(datapath, next, now))
 			return;
-		more = bpf_map__get_next_key(connections, &cookie, next,
-					     sizeof(*next));
+		*last = next;
+		more = bpf_map__get_next_key(connections, last, &next,
+					     sizeof(next));
 	}
 	if (more) {
 		datapath->search_done = datapath->search_lost;
-		*next = 0;
+		*last = 0;
 	}
 }
 
