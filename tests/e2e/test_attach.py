@@ -7,7 +7,7 @@ import signal
 from lib import header, inline, stream
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal
-from lib.realpeer import listener
+from lib.realpeer import GLOBAL, listener
 from lib.requirement import BPFTOOL, needs
 from lib.topology import CLIENTS, LB, LB_FRONT, SERVER
 
@@ -62,11 +62,12 @@ def test_configured_by_a_reload(env):
     Fails without drop_rivalled() in switch_setup(), daemon_setup.c: detach finds it.
     """
     server = inline.Server.start(env)
-    running = env.realpeerd(OTHER)
+    patient = GLOBAL.replace("header_timeout = 3s", "header_timeout = 60s")
+    running = env.realpeerd(patient + OTHER)
     running.ctl("attach", "1883", "--trusted", f"{LB}/32")
     with env.lb.connect(ADDRESS) as held, env.lb.connect(ADDRESS) as early:
         stream.exchange(held, HEADER + PAYLOAD, PAYLOAD)
-        running.configure(OTHER + MQTT)
+        running.configure(patient + OTHER + MQTT)
         running.reload()
         rivalled(running)
         stream.exchange(held, b"still here")

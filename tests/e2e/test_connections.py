@@ -7,7 +7,6 @@ import time
 
 from lib import crowd, header, stream
 from lib.poll import check, equal, wait_for
-from lib.realpeer import listener
 from lib.requirement import BPF, BPFTOOL, needs
 from lib.topology import (CLIENTS, CLIENTS6, LB, LB_FRONT, LB_FRONT6, SERVER,
                           SERVER6)

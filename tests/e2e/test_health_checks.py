@@ -38,8 +38,11 @@ listen tcp
 def test_haproxy_send_proxy_v2(env):
     daemon = haproxy_check(env, "send-proxy-v2")
     equal(daemon.stat("echo", "malformed"), 0, "malformed")
-    counts = daemon.stats("echo")
-    equal(counts["local"], counts["header_v2"], "LOCAL headers")
+
+    def all_local():  # one may come while they are read
+        counts = daemon.stats("echo")
+        return counts["local"] == counts["header_v2"]
+    wait_for(all_local, "as many LOCAL headers as headers")
 
 
 @needs(BPF, HAPROXY)

@@ -2,16 +2,15 @@
 """delivery = inline: what counts as a header, and from whom. The same cases as
 of a relaying listener, decided before the server has a socket."""
 
-import contextlib
 import time
 
-from lib import header, inline, packets, stream
+from lib import header, inline, stream
 from lib.handler import greet
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
 from lib.requirement import BPFTOOL, needs
-from lib.topology import (CLIENTS, CLIENTS6, LB, LB6, LB_FRONT, LB_FRONT6, SERVER, SERVER6,
-                          SERVER_SIDE, SERVER_SIDE6, STRANGER, STRANGER6)
+from lib.topology import (CLIENTS6, LB, LB6, LB_FRONT6, SERVER, SERVER6, SERVER_SIDE,
+                          SERVER_SIDE6)
 from test_required import ACCEPTED, DESTINATION, GOOD, LOCAL, REFUSED, SOURCE
 
 ADDRESS = (SERVER, 1883)
@@ -26,15 +25,14 @@ def good_afterwards(env, server):
 
 
 def refused_at_once(env, reasons):
-    """Each is reset within a round trip, counted, and seen by nobody."""
+    """Each is reset long before its deadline, counted, and seen by nobody."""
     server = inline.Server.start(env)
-    running = inline.daemon(env)
+    running = inline.daemon(env, header_timeout="60s")
     for reason in reasons:
         for count, data in enumerate(REFUSED[reason], 1):
-            seconds = stream.refused(env.lb, ADDRESS, data)
-            check(seconds < 0.15, f"refused after {seconds:.2f} s: {data[:80]!r}")
+            stream.refused(env.lb, ADDRESS, data)
             try:
-                running.wait_stat("echo", reason, count, 1)
+                running.wait_stat("echo", reason, count)
             except AssertionError as error:
                 raise AssertionError(f"{error}, for {data[:120]!r}") from None
     equal(server.accepted, [], "connections of the server")
@@ -131,7 +129,7 @@ def test_timeout(env):
     running = inline.daemon(env, header_timeout="500ms")
     for count, data in enumerate((b"P", b"PROXY TCP4 203.", b"\r\n\r\n\0", GOOD[:-1]), 1):
         seconds = stream.refused(env.lb, ADDRESS, data)
-        check(0.4 < seconds < 1.5, f"given up on after {seconds:.2f} s")
+        check(0.4 < seconds < 3, f"given up on after {seconds:.2f} s")
         running.wait_stat("echo", "timeout", count)
     equal(server.accepted, [], "connections of the server")
     inline.nothing_left(running)
@@ -236,7 +234,7 @@ def test_enabled_prefix_of_a_signature(env):
         with env.lb.connect(ADDRESS) as sock:
             sock.sendall(data)
             wait_for(lambda: len(server.accepted) >= count, "accept()")  # noqa: B023
-            check(time.monotonic() - begin < 2, "long after header_timeout")
+            check(time.monotonic() - begin < 3, "long after header_timeout")
             equal(stream.receive_exactly(sock, len(data)), data, "echo")
             equal(server.accepted[-1].peer, sock.getsockname(), "client")
 
@@ -250,7 +248,7 @@ def test_enabled_server_first(env):
     with env.lb.connect(ADDRESS) as sock:
         equal(stream.receive_until(sock, b"\n"), b"INFO hello\r\n", "greeting")
         seconds = time.monotonic() - begin
-        check(0.3 < seconds < 2, f"greeted after {seconds:.2f} s")
+        check(0.3 < seconds < 3, f"greeted after {seconds:.2f} s")
         equal(server.wait(1).peer, sock.getsockname(), "client")
         stream.exchange(sock, PAYLOAD)
     inline.nothing_left(running)

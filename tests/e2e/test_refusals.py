@@ -278,8 +278,10 @@ def test_probe_cannot_be_sent(env):
     """
     server = inline.Server.start(env, behaviour=lambda accepted: accepted.receive(), first=b"")
     daemon = inline.daemon(env, proxy_protocol="enabled", header_timeout="1s")
-    with env.lb.connect(ADDRESS):
+    with fault.paused(daemon):
+        sock = env.lb.connect(ADDRESS)
         env.server.run("ip", "route", "add", "unreachable", f"{LB}/32")
+    with sock:
         daemon.process.wait_log("^warning: .*cannot probe a silent client.*No route to host")
         env.server.run("ip", "route", "delete", "unreachable", f"{LB}/32")
         server.wait(1)

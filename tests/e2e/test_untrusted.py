@@ -116,7 +116,7 @@ def test_direct_header_in_pieces(env):
 
 def prefix_and_wait(env, **settings):
     """Seen to fail with open_gate() in admission_timeout(), admission.c."""
-    handler, daemon = start(env, "required", "direct", header_timeout="500ms", **settings)
+    handler, daemon = start(env, "required", "direct", header_timeout="1s", **settings)
     silent = env.stranger.connect((SERVER_SIDE, 1883))
     handler.wait(1)
     head = FORGED[SERVER_SIDE]

@@ -56,7 +56,7 @@ void relayed_start(struct relayed *relayed, const char *settings)
 	snprintf(text, sizeof(text),
 		 "[global]\n"
 		 "trusted = 127.0.0.1, ::1\n"
-		 "header_timeout = 300ms\n"
+		 "header_timeout = 1m\n"
 		 "offload = off\n"
 		 "[listener test]\n"
 		 "delivery = relay\n"

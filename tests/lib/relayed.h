@@ -33,7 +33,7 @@ struct config *relayed_config(const struct relayed *relayed, const char *text);
 
 /*
  * Starts a server whose listener has the lines of `settings`, above that
- * trusts 127.0.0.1 and has a header_timeout of 300 ms.
+ * trusts 127.0.0.1 and has a header_timeout of a minute.
  */
 void relayed_start(struct relayed *relayed, const char *settings);
 

@@ -183,7 +183,7 @@ static void answer_then_reset(void **state)
 	pair(&client, &handler);
 	stream_text(client, "too much");
 	stream_text(handler, "go away");
-	sleep_ms(20);
+	assert_true(stream_waiting(handler, LOOPBACK_LIMIT_MS));
 	close(handler); /* with "too much" unread, so it is a reset */
 	expect_text(client, "go away");
 	expect_reset(client);

@@ -68,7 +68,7 @@ static void check_still_open(int client, int handler)
 
 #define GLOBAL                                                \
 	"[global]\ntrusted = 127.0.0.1, ::1\noffload = off\n" \
-	"header_timeout = 300ms\n"
+	"header_timeout = 1m\n"
 
 /* Reloads with one listener that has the lines of `listener`. */
 static int reload(const char *listener, uint32_t number)
@@ -382,6 +382,11 @@ static void *greet(void *argument)
 	return NULL;
 }
 
+static unsigned int done(const struct traffic *traffic)
+{
+	return __atomic_load_n(&traffic->done, __ATOMIC_RELAXED);
+}
+
 static void reload_loses_nobody(void **state)
 {
 	struct traffic traffic = {.port = test.port};
@@ -391,7 +396,7 @@ static void reload_loses_nobody(void **state)
 	log_set_level(LOG_LEVEL_INFO);
 	pthread_create(&threads[0], NULL, make_traffic, &traffic);
 	pthread_create(&threads[1], NULL, greet, &traffic);
-	for (int i = 0; i < 40; i++) {
+	for (int i = 0; i < 40 || (done(&traffic) <= 100 && i < 4000); i++) {
 		uint16_t extra = port_free();
 		char text[64];
 
@@ -403,7 +408,7 @@ static void reload_loses_nobody(void **state)
 	__atomic_store_n(&traffic.stop, true, __ATOMIC_RELAXED);
 	pthread_join(threads[0], NULL);
 	pthread_join(threads[1], NULL);
-	assert_true(traffic.done > 100);
+	assert_true(done(&traffic) > 100);
 	assert_int_equal(traffic.failed, 0);
 }
 
@@ -466,7 +471,7 @@ static void drains_no_longer_than(void **state)
 	pair(test.port, &client, &handler);
 	start = now_ms();
 	server_stop(test.server, timeout);
-	assert_in_range(now_ms() - start, timeout, timeout + 1000);
+	assert_in_range(now_ms() - start, timeout, timeout + 5000);
 	expect_reset(client);
 	expect_reset(handler);
 	close(client);
@@ -549,11 +554,17 @@ static void dual_stack(void **state)
 	relayed_stop(&test);
 }
 
+static bool is_not_stalled(void *argument)
+{
+	(void)argument;
+	return server_stalled_ms(test.server) < 600;
+}
+
 static void not_stalled(void **state)
 {
 	(void)state;
 	sleep_ms(1200);
-	assert_true(server_stalled_ms(test.server) < 1100);
+	wait_until(is_not_stalled, NULL);
 }
 
 static void unknown_numbers(void **state)

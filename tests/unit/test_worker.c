@@ -72,17 +72,27 @@ static uint64_t beat(const struct worker *worker)
 	return __atomic_load_n(&worker->heartbeat, __ATOMIC_RELAXED);
 }
 
+struct beats {
+	struct worker *worker;
+	uint64_t before;
+};
+
+static bool beat_twice(void *argument)
+{
+	const struct beats *beats = argument;
+
+	return beat(beats->worker) >= beats->before + 2 * WORKER_WAIT_MS - 100;
+}
+
 static void heartbeat(void **state)
 {
-	struct worker *worker = NULL;
-	uint64_t before;
+	struct beats beats = {0};
 
 	(void)state;
-	assert_int_equal(worker_start(NULL, 0, &worker), 0);
-	before = beat(worker);
-	sleep_ms(2 * WORKER_WAIT_MS + 200);
-	assert_true(beat(worker) >= before + 2 * WORKER_WAIT_MS - 100);
-	worker_stop(worker);
+	assert_int_equal(worker_start(NULL, 0, &beats.worker), 0);
+	beats.before = beat(beats.worker);
+	wait_until(beat_twice, &beats);
+	worker_stop(beats.worker);
 }
 
 static void no_descriptors(void **state)

@@ -8,7 +8,7 @@ import resource
 import signal
 import time
 
-from .poll import check, wait_for
+from .poll import check, wait_for, wait_unchanged
 
 BUSY = 0.2  # of a CPU: far above what an idle daemon takes, far below a loop
 
@@ -50,9 +50,11 @@ def sleeps(process, seconds=1.0):
 def leave_descriptors(process, count):
     """It may open `count` more, and no others. Returns how to undo it."""
     directory = f"/proc/{process.pid}/fd"
-    highest = max(map(int, os.listdir(directory)))
+    # but for those that it has for a moment only, to read a sysctl
+    numbers = wait_unchanged(lambda: sorted(map(int, os.listdir(directory))), "descriptors", 0.05)
+    highest = numbers[-1]
     before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
-    free = highest + 1 - len(os.listdir(directory))
+    free = highest + 1 - len(numbers)
     check(free <= count, f"{free} numbers are free below the highest one")
     resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (highest + 1 + count - free, before[1]))
     return lambda: resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)

@@ -7,9 +7,12 @@ several namespaces at once. Names and links are topology.py's.
 
 import contextlib
 import ctypes
+import errno
 import os
 import socket
 import subprocess
+
+from .poll import wait_for
 
 CLONE_NEWNET = 0x40000000
 RUN_NETNS = "/run/netns"
@@ -26,6 +29,17 @@ def _setns(fd):
 
 def family_of(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _connected(sock, address):
+    """False while the socket that had the port before waits for its last ACK."""
+    try:
+        sock.connect(address)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+        return False
+    return True
 
 
 class Namespace:
@@ -83,7 +97,9 @@ class Namespace:
             if source:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 sock.bind((source, 0) if isinstance(source, str) else source)
-            sock.connect(address)
+                wait_for(lambda: _connected(sock, address), "the port to be free", timeout)
+            else:
+                sock.connect(address)
         except BaseException:
             sock.close()
             raise

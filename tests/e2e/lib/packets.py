@@ -12,6 +12,8 @@ import struct
 import threading
 import time
 
+from .poll import PATIENCE
+
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, ETH_P_8021Q = 0x0003, 0x0800, 0x86DD, 0x8100
 PACKET_OUTGOING = 4
 PACKET_VNET_HDR = 15
@@ -278,7 +280,7 @@ class Peer:
 
     def expect(self, flags, what, timeout=2.0):
         """The next segment, which must have these flags (PSH aside)."""
-        segment = self.receive(timeout)
+        segment = self.receive(timeout * PATIENCE)
         if segment is None:
             raise AssertionError(f"{what}: nothing, not {flag_names(flags)}")
         if segment.flags & ~PSH != flags & ~PSH:
