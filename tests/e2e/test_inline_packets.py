@@ -120,6 +120,12 @@ def test_syn_ack_is_the_stacks(env):
     inline.nothing_left(running)
 
 
+def seen_sysctls(running):
+    """What the daemon told the programs of them."""
+    settings = bpf.map_values(running.map_path("settings"))[0]
+    return settings["options"], settings["wscale"]
+
+
 @needs(INLINE, BPFTOOL)
 def test_syn_ack_obeys_sysctls(env):
     """tcp_sack, tcp_timestamps, tcp_window_scaling, tcp_ecn, tcp_rmem."""
@@ -133,9 +139,9 @@ def test_syn_ack_obeys_sysctls(env):
         with env.server.entered(), open("/proc/sys/" + path.replace(".", "/"),
                                         encoding="ascii") as file:
             before = file.read()
-        settings = bpf.map_values(running.map_path("settings"))
+        seen = seen_sysctls(running)
         env.server.sysctl(path, value)
-        wait_for(lambda: bpf.map_values(running.map_path("settings")) != settings,  # noqa: B023
+        wait_for(lambda: seen_sysctls(running) != seen,  # noqa: B023
                  f"the daemon to see that {path} is {value}")
         for flags, options in (SYNS[0], SYNS[7]):
             like_the_stack(wire, (GHOST, port + 100 * flags), SERVER, flags, options)
@@ -144,6 +150,7 @@ def test_syn_ack_obeys_sysctls(env):
         served(server, peer, port - 20000, SOURCE)
         peer.reset()
         env.server.sysctl(path, before)
+        wait_for(lambda: seen_sysctls(running) == seen, f"{path} as it was")  # noqa: B023
 
 
 @needs(INLINE, BPFTOOL)

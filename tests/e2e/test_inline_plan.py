@@ -81,12 +81,13 @@ def test_syncookies_switched_off(env):
     """
     server = inline.Server.start(env)
     running = inline.daemon(env)
+
+    def seen():
+        return bpf.map_values(running.map_path("settings"))[0]["syncookies"]
     for count, (value, delivery) in enumerate(((1, "inline"), (0, "relay"), (1, "inline")), 1):
-        before = bpf.map_values(running.map_path("settings"))
         env.server.sysctl("net.ipv4.tcp_syncookies", value)
-        if count > 1:
-            wait_for(lambda: bpf.map_values(running.map_path("settings")) != before,  # noqa: B023
-                     f"the daemon to see that tcp_syncookies is {value}")
+        wait_for(lambda: seen() == value,  # noqa: B023
+                 f"the daemon to see that tcp_syncookies is {value}")
         with env.lb.connect(ADDRESS) as sock:
             stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
             equal(server.wait(count).peer, SOURCE, "client")

@@ -14,7 +14,7 @@ from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE
 RATE = 12  # connections/s of each kind of load
 HELD = 50  # of each of the HOLDING
 REOPENED = 5  # cycles after which long-lived connections are replaced
-TIMEOUT = 1.0  # header_timeout
+TIMEOUT = 2.0  # header_timeout
 
 BACKEND = ("127.0.0.1", 9000)
 WHO = ("--check", "--clients", "203.0.113.0/24")
