@@ -223,7 +223,7 @@ static ssize_t read_first(struct connection *c, size_t room, uint8_t **ret_data)
 		front->readable = errno != EAGAIN;
 		return -errno;
 	}
-	front->readable = (size_t)n == room || front->hup;
+	front->readable = (size_t)n == room || front->read_on;
 	return n ? (ssize_t)(have + n) : 0;
 }
 

@@ -89,7 +89,7 @@ static void settle(struct connection *c)
 
 	for (int i = FRONT; i <= BACK; i++) {
 		struct relay_side *side = &c->relay.side[i];
-		uint32_t events = EPOLLIN | EPOLLRDHUP | EPOLLET;
+		uint32_t events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET;
 		int error;
 
 		if (side->watch.fd < 0)

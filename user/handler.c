@@ -152,7 +152,7 @@ static void on_answer(struct connection *c, int error)
 	if (error == ECONNRESET || error == EPIPE) {
 		up->state = RELAY_BROKEN;
 		back->readable = true;
-		back->hup = true;
+		back->read_on = true;
 	} else if (error) {
 		fail(c, error);
 		return;

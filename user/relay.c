@@ -40,7 +40,13 @@ void relay_event(struct relay *relay, int side, uint32_t events)
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
 		s->writable = true;
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-		s->hup = true;
+		s->read_on = true;
+	if (events & EPOLLPRI) {
+		/* recv(2) stops at the urgent byte, and splice(2) for ever. */
+		s->read_on = true;
+		relay->direction[side].no_splice = true;
+		relay->direction[side].splicing = false;
+	}
 	if (events & EPOLLERR)
 		s->error = true;
 }
@@ -152,7 +158,7 @@ static enum step end_of_stream(struct flow *flow)
 /*
  * One read into the buffer and one write out of it. A read that came short
  * emptied the socket, and what comes later is an event of its own; unless a
- * FIN or reset was seen already, which is reported only once.
+ * FIN or reset was seen already, which is reported only once, or urgent data.
  */
 static enum step copy(struct flow *flow)
 {
@@ -167,7 +173,7 @@ static enum step copy(struct flow *flow)
 		return end_of_stream(flow);
 	flow->moved += n;
 	if (n < RELAY_BUFFER_SIZE) {
-		flow->from->readable = flow->from->hup;
+		flow->from->readable = flow->from->read_on;
 		if (flow->moved < RELAY_BUFFER_SIZE)
 			direction->streak = 0;
 	} else if (!direction->no_splice &&
@@ -289,7 +295,7 @@ static enum relay_outcome on_broken(struct relay *relay, int way)
 	if (opposite->state == RELAY_BROKEN || opposite->gated)
 		return RELAY_FAILED;
 	receiver->readable = true;
-	receiver->hup = true;
+	receiver->read_on = true;
 	return RELAY_AGAIN;
 }
 

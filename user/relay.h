@@ -36,7 +36,7 @@ struct relay_side {
 	/* What epoll and the system calls said last. */
 	bool readable;
 	bool writable;
-	bool hup; /* FIN, reset or error seen: read on */
+	bool read_on; /* a short read need not have emptied it */
 	bool error;
 	uint32_t interest; /* events that epoll reports; 0: none */
 };

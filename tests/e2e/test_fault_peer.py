@@ -100,6 +100,44 @@ def test_end_behind_the_header(env):
     equal([accepted.peer for accepted in handler.accepted], 2 * [SOURCE], "clients")
 
 
+def send_urgent(sock, before, urgent, behind):
+    sock.sendall(before)
+    sock.send(urgent, socket.MSG_OOB)
+    sock.sendall(behind)
+
+
+@needs(BPF)
+def test_urgent_data(env):
+    """TCP's, in a header, behind it, and in a transfer at full speed, all there
+    before the daemon reads: no byte stays behind, though a read stops before each.
+
+    Fails without EPOLLPRI in settle(), connection.c, and in relay_event(), relay.c.
+    """
+    large, got = bytes(4 << 20), []
+
+    def count(accepted):
+        accepted.sock.sendall(stream.receive_exactly(accepted.sock, 6))
+        got.append(stream.receive_exactly(accepted.sock, len(large)))
+        accepted.sock.sendall(b"more")
+        accepted.sock.sendall(stream.receive_exactly(accepted.sock, 3))
+
+    env.handler(behaviour=count)
+    daemon = env.relay(offload="off")
+    with fault.paused(daemon):
+        sock = env.lb.connect(ADDRESS)
+        env.at_end(sock.close)
+        send_urgent(sock, HEADER[:9], HEADER[9:10], HEADER[10:] + b"abc")
+    with fault.paused(daemon):
+        send_urgent(sock, b"d", b"e", b"f")
+    equal(stream.receive_exactly(sock, 6), b"abcdef", "echo")
+    sock.sendall(large)
+    equal(stream.receive_exactly(sock, 4), b"more", "answer")
+    with fault.paused(daemon):
+        send_urgent(sock, b"x", b"y", b"z")
+    equal(stream.receive_exactly(sock, 3), b"xyz", "echo behind the transfer")
+    equal(got, [large], "the transfer")
+
+
 @needs(BPF)
 def test_untrusted_resets_before_it_speaks(env):
     """It was connected to the handler at once, which is told of its end.

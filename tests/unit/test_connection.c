@@ -113,8 +113,7 @@ static void urgent_data(void **state)
 	stream_text(client, "7 192.0.2.1 5555 80\r\nab");
 	handler = stream_accept(test.handler);
 	expect_text(handler, "ab");
-	assert_int_equal(
-		server_stat(test.server, test.number, RP_STAT_HEADER_V1), 1);
+	expect_stat(&test, RP_STAT_HEADER_V1, 1);
 	assert_int_equal(send(client, "c", 1, MSG_OOB), 1);
 	stream_text(client, "d");
 	expect_text(handler, "cd");
