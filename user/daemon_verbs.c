@@ -114,10 +114,20 @@ static int parse_trusted(const json_t *request, FILE *out,
 	return 0;
 }
 
+static bool tell_rival(const struct daemon *daemon, uint16_t port, FILE *out)
+{
+	const struct listener_config *rival =
+		attached_rival(daemon->setup.config, port);
+
+	if (rival)
+		fprintf(out, "%s:%u: listener '%s' has port %u", rival->file,
+			rival->line, rival->name, port);
+	return rival;
+}
+
 static int attach(struct daemon *daemon, uint16_t port,
 		  const struct prefix *trusted, size_t n, FILE *out)
 {
-	const struct listener_config *rival;
 	int r;
 
 	if (!n && !daemon->setup.config->global.n_trusted) {
@@ -126,6 +136,8 @@ static int attach(struct daemon *daemon, uint16_t port,
 		      out);
 		return -EINVAL;
 	}
+	if (tell_rival(daemon, port, out))
+		return -EADDRINUSE;
 	r = attached_add(&daemon->attached, port, trusted, n);
 	if (r < 0) {
 		fputs(r == -EEXIST ? "it is attached already" : strerror(-r),
@@ -137,13 +149,9 @@ static int attach(struct daemon *daemon, uint16_t port,
 		attached_remove(&daemon->attached, port);
 		return r;
 	}
-	/* Of the files as they are now. */
-	rival = attached_rival(daemon->setup.config, port);
-	if (rival) {
-		fprintf(out, "%s:%u: listener '%s' has port %u", rival->file,
-			rival->line, rival->name, port);
+	/* The files may be others by now. */
+	if (tell_rival(daemon, port, out))
 		return -EADDRINUSE;
-	}
 	fprintf(out, "{\"attached\":%u}", port);
 	return 0;
 }
