@@ -81,8 +81,13 @@ void attached_clear(struct attached *attached)
 	*attached = (struct attached){0};
 }
 
-const struct listener_config *attached_rival(const struct config *config,
-					     uint16_t port)
+static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff};
+static const uint8_t any6[16];
+
+/* The listener of the files that has this very address, or NULL. */
+static const struct listener_config *find_listener(const struct config *config,
+						   const uint8_t address[16],
+						   uint16_t port)
 {
 	uint16_t listen_port;
 	uint8_t ip[16];
@@ -94,11 +99,17 @@ const struct listener_config *attached_rival(const struct config *config,
 		     !listener->attached && j < listener->n_listen; j++) {
 			address_split(&listener->listen[j].sa, ip,
 				      &listen_port);
-			if (listen_port == port)
+			if (listen_port == port && !memcmp(ip, address, 16))
 				return listener;
 		}
 	}
 	return NULL;
+}
+
+const struct listener_config *attached_rival(const struct config *config,
+					     uint16_t port)
+{
+	return find_listener(config, any6, port);
 }
 
 /* On 0.0.0.0 and [::], as the server itself listens wherever it likes. */
@@ -106,8 +117,6 @@ static int make_listener(const struct attached_port *attached,
 			 const struct listener_config *global,
 			 struct listener_config *ret)
 {
-	static const uint8_t any4[16] = {[10] = 0xff, [11] = 0xff};
-	static const uint8_t any6[16];
 	struct listener_config listener = *global;
 	size_t n = attached->n_trusted;
 
@@ -150,12 +159,17 @@ int attached_extend(const struct attached *attached, struct config *config)
 		return -ENOMEM;
 	config->listeners = listeners;
 	for (size_t i = 0; i < attached->n; i++) {
-		if (attached_rival(config, attached->ports[i].port))
+		struct listener_config *new = &listeners[config->n_listeners];
+		uint16_t port = attached->ports[i].port;
+
+		if (attached_rival(config, port))
 			continue;
 		error = make_listener(&attached->ports[i], &config->global,
-				      &listeners[config->n_listeners]);
+				      new);
 		if (error)
 			return error;
+		if (find_listener(config, any4, port))
+			new->listen[0] = new->listen[--new->n_listen];
 		config->n_listeners++;
 	}
 	return 0;

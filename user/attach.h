@@ -2,8 +2,9 @@
 /*
  * attach.h - the ports that `realpeerctl attach` made PROXY-aware: inline
  * listeners that no configuration file names. They are added to every
- * configuration that is loaded, until they are detached, or until a listener
- * of the files has the port: it is the word of the same operator, and later.
+ * configuration that is loaded, for those addresses that no listener of the
+ * files has: its word is the same operator's, and later. So they are until they
+ * are detached, or have no address left.
  */
 #ifndef REALPEER_ATTACH_H
 #define REALPEER_ATTACH_H
@@ -48,13 +49,16 @@ void attached_put_back(struct attached *attached,
 
 void attached_clear(struct attached *attached);
 
-/* The listener of the files that has the port on some address, or NULL. */
+/*
+ * The listener of the files that has the port on [::], which is every address
+ * that no other has, or NULL.
+ */
 const struct listener_config *attached_rival(const struct config *config,
 					     uint16_t port);
 
 /*
  * Adds the listeners to a configuration that nobody else has seen yet, but for
- * those of ports with a rival. 0 or -ENOMEM.
+ * those of ports with a rival; without 0.0.0.0 if it is taken. 0 or -ENOMEM.
  */
 int attached_extend(const struct attached *attached, struct config *config);
 

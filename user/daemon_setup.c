@@ -71,7 +71,7 @@ static int load(const struct daemon *daemon, FILE *errors, struct setup *ret)
 			  errors, ret);
 }
 
-/* What is in force has no listener of theirs any more. */
+/* Those ports of which the files in force have left nothing. */
 static void drop_rivalled(struct daemon *daemon)
 {
 	struct attached *attached = &daemon->attached;

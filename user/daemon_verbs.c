@@ -114,6 +114,7 @@ static int parse_trusted(const json_t *request, FILE *out,
 	return 0;
 }
 
+/* Has a listener of the files taken all of the port? */
 static bool tell_rival(const struct daemon *daemon, uint16_t port, FILE *out)
 {
 	const struct listener_config *rival =

@@ -132,6 +132,34 @@ static void test_global_trusted(void **state)
 	attached_clear(&attached);
 }
 
+/* An address of the files is taken away, and no other. */
+static void test_taken_address(void **state)
+{
+	static const char *const taken[] = {"127.0.0.1:1883", "[::1]:1883",
+					    "0.0.0.0:1883"};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		struct config *config = make_config(RP_MODE_REQUIRED);
+		const struct listener_config *listener;
+		struct attached attached = {0};
+		char text[ADDRESS_TEXT_MAX];
+
+		add_listener(config, taken[i]);
+		assert_int_equal(attached_add(&attached, 1883, NULL, 0), 0);
+		assert_int_equal(attached_extend(&attached, config), 0);
+		assert_null(attached_rival(config, 1883));
+		assert_int_equal(config->n_listeners, 2);
+		listener = &config->listeners[1];
+		assert_int_equal(listener->n_listen, i == 2 ? 1 : 2);
+		address_format(&listener->listen[listener->n_listen - 1].sa,
+			       text);
+		assert_string_equal(text, "[::]:1883");
+		config_unref(config);
+		attached_clear(&attached);
+	}
+}
+
 /* Whoever wrote the port into a file shall have what is written there. */
 static void test_rival(void **state)
 {
@@ -139,7 +167,7 @@ static void test_rival(void **state)
 	struct attached attached = {0};
 
 	(void)state;
-	add_listener(config, "127.0.0.1:1883");
+	add_listener(config, "[::]:1883");
 	assert_int_equal(attached_add(&attached, 1883, NULL, 0), 0);
 	assert_int_equal(attached_add(&attached, 5672, NULL, 0), 0);
 	assert_int_equal(attached_extend(&attached, config), 0);
@@ -158,6 +186,7 @@ int main(void)
 		cmocka_unit_test(test_put_back),
 		cmocka_unit_test(test_listener),
 		cmocka_unit_test(test_global_trusted),
+		cmocka_unit_test(test_taken_address),
 		cmocka_unit_test(test_rival),
 	};
 
