@@ -239,17 +239,21 @@ def refuses_ipv6(env):
 
 @needs(INLINE, BPFTOOL)
 def test_attach_with_configuration(env):
-    """It takes `trusted` from the file, and a listener of the file stays."""
+    """It takes `trusted` from the file, and a listener of the file stays, also
+    where its port is attached: that is for the server's other addresses."""
     configured = inline.Server.start(env, (SERVER, 1884))
     server = inline.Server.start(env)
     running = inline.daemon(env, f"{SERVER}:1884", "configured")
     running.ctl("attach", "1883")
     works(env, server)
     works(env, configured, (SERVER, 1884))
-    running.ctl("attach", "1884", status=1)
+    running.ctl("detach", "1884", status=1)
+    running.ctl("attach", "1884")
+    works(env, configured, (SERVER, 1884))
+    equal(running.stat("port-1884", "connections"), 0, "connections of the attached one")
     running.ctl("attach", "0", status=2)
     running.ctl("attach", "1885", "--trusted", "10.0.0.0/99", status=2)
-    running.ctl("detach", "1884", status=1)
+    running.ctl("detach", "1884")
     running.ctl("detach", "1883")
     works(env, configured, (SERVER, 1884))
 
