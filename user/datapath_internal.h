@@ -62,7 +62,8 @@ struct datapath {
 	bool sysctls_unread;   /* and that was told */
 	bool losing_told;      /* that datapath_is_losing() */
 	uint64_t prune_at;     /* ns of CLOCK_BOOTTIME, 0: unset */
-	uint64_t search_last;  /* seen for lost orphans, 0: from the start */
+	bool searching;	       /* for lost orphans, from search_at on */
+	uint64_t search_at;    /* as bpf_map_lookup_batch() tells it */
 	uint64_t search_lost;  /* gates->lost_orphans when it began */
 	uint64_t search_done;  /* search_lost of the last that ended */
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */

@@ -5,6 +5,7 @@
  * out.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "clock.h"
 #include "datapath_internal.h"
@@ -48,17 +49,42 @@ static void drop_orphans(struct datapath *datapath, uint64_t now)
 
 /* One whose socket is closed; false if `orphans` has no room even now. */
 static bool find_orphan(struct datapath *datapath, uint64_t cookie,
-			uint64_t now)
+			const struct rp_connection *record, uint64_t now)
 {
 	struct bpf_map *orphans = datapath->skeleton->maps.orphans;
-	struct rp_connection record;
 	int error;
 
-	if (datapath_lookup(datapath, cookie, &record) || !record.closed)
+	if (!record->closed)
 		return true;
 	error = bpf_map__update_elem(orphans, &cookie, sizeof(cookie), &now,
 				     sizeof(now), BPF_NOEXIST);
 	return !error || error == -EEXIST;
+}
+
+/*
+ * Looks at some of the records, from where the last turn ended. The kernel
+ * tells that place by a number of its own, not by a record, which may be gone
+ * when the next turn begins. Returns whether there are more.
+ */
+static bool search_on(struct datapath *datapath, uint64_t *cookies,
+		      struct rp_connection *records, uint64_t now)
+{
+	uint64_t *position = datapath->searching ? &datapath->search_at : NULL;
+	uint64_t next = 0;
+	uint32_t n = REVIEWS_MAX;
+	int fd = bpf_map__fd(datapath->skeleton->maps.connections);
+	bool more = !bpf_map_lookup_batch(fd, position, &next, cookies, records,
+					  &n, NULL);
+
+	if (!more && errno != ENOENT)
+		return true;
+	for (uint32_t i = 0; i < n; i++) {
+		if (!find_orphan(datapath, cookies[i], &records[i], now))
+			return true;
+	}
+	datapath->search_at = next;
+	datapath->searching = more;
+	return more;
 }
 
 /*
@@ -67,29 +93,21 @@ static bool find_orphan(struct datapath *datapath, uint64_t cookie,
  */
 static void find_lost_orphans(struct datapath *datapath, uint64_t now)
 {
-	struct bpf_map *connections = datapath->skeleton->maps.connections;
-	uint64_t next, *last = &datapath->search_last;
 	uint64_t lost = __atomic_load_n(&datapath->gates->lost_orphans,
 					__ATOMIC_SEQ_CST);
-	int more;
+	struct rp_connection *records;
+	uint64_t *cookies;
 
 	if (lost == datapath->search_done)
 		return;
-	if (!*last)
+	if (!datapath->searching)
 		datapath->search_lost = lost;
-	more = bpf_map__get_next_key(connections, *last ? last : NULL, &next,
-				     sizeof(next));
-	for (int i = 0; i < REVIEWS_MAX && more == 0; i++) {
-		if (!find_orphan(datapath, next, now))
-			return;
-		*last = next;
-		more = bpf_map__get_next_key(connections, last, &next,
-					     sizeof(next));
-	}
-	if (more) {
+	cookies = calloc(REVIEWS_MAX, sizeof(*cookies));
+	records = calloc(REVIEWS_MAX, sizeof(*records));
+	if (cookies && records && !search_on(datapath, cookies, records, now))
 		datapath->search_done = datapath->search_lost;
-		*last = 0;
-	}
+	free(cookies);
+	free(records);
 }
 
 /* When clients that TC answered for a listener that is gone are served. */

@@ -2,6 +2,7 @@
 """Maps that are full: the documented thing happens, and no byte of a header
 reaches a server for it."""
 
+import itertools
 import signal
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from lib.topology import CLIENTS, LB, LB_FRONT, SERVER, SERVER_SIDE
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
+CLOSED = bytes(67) + b"\x01" + bytes(36)  # struct rp_connection
 FORGED = header.v2((CLIENTS[1], 40002), (LB_FRONT, 1883))
 
 
@@ -269,6 +271,28 @@ def test_full_orphans(env):
             time.sleep(1.2)  # upkeep, once a second, has tried
             orphans.clear()
             wait_for(lambda: inline.map_size(running, "orphans") == 1, "it to be found")
+
+
+@needs(INLINE, BPFTOOL)
+def test_lost_orphans_among_others(env):
+    """They are found wherever they stand, though the other records come and go.
+    Fails if a turn of find_lost_orphans(), datapath_upkeep.c, goes on from a record."""
+    running = inline.daemon(env)
+    others, lost = 10000, 20
+    with maps.Map(running.map_path("connections")) as connections, \
+            maps.Map(running.map_path("orphans")) as orphans:
+        orphans.fill(b"\x7f")
+        with ended_in_the_queue(env, running):
+            connections.exchange(0, others)
+            for number in range(lost):
+                connections.put(struct.pack("=Q", number + 1), CLOSED)
+            orphans.clear()
+            for first in itertools.count(others, others):
+                if inline.map_size(running, "orphans") == lost + 1:
+                    break
+                check(first < 300 * others, "orphans that were never found")
+                connections.exchange(first, others)
+                time.sleep(0.1)
 
 
 @needs(BPF, BPFTOOL)
