@@ -24,6 +24,7 @@
 
 /* Where the reading of a v1 line stands; proxy_v1.h. */
 struct rp_v1 {
+	__u32 end;	  /* of what may be read */
 	__u32 decimal;	  /* the number being read, base 10 */
 	__u32 hex;	  /* the same, base 16 */
 	__u8 address[16]; /* the address being read */

@@ -280,9 +280,8 @@ RP_INLINE long rp_v1_end_line(struct rp_parser *p, __u32 i)
 	return rp_end(p, RP_HEADER);
 }
 
-static long rp_v1_byte(__u32 i, struct rp_parser **context)
+RP_INLINE long rp_v1_byte(struct rp_parser *p, __u32 i)
 {
-	struct rp_parser *p = *context;
 	enum rp_v1_state state = p->v1.state;
 	__u8 c = rp_byte(p, i);
 
@@ -304,6 +303,20 @@ static long rp_v1_byte(__u32 i, struct rp_parser **context)
 		return 0;
 	case RP_V1_LF:
 		return rp_v1_end_line(p, i);
+	}
+	return 0;
+}
+
+#define RP_V1_STEP 8 /* bytes of one round */
+
+static long rp_v1_round(__u32 i, struct rp_parser **context)
+{
+	struct rp_parser *p = *context;
+	__u32 at = i * RP_V1_STEP, end = p->v1.end;
+
+	for (int j = 0; j < RP_V1_STEP && at < end; j++, at++) {
+		if (rp_v1_byte(p, at))
+			return 1;
 	}
 	return 0;
 }
@@ -341,7 +354,8 @@ RP_INLINE void rp_v1_parse(struct rp_parser *p)
 	__u32 need;
 
 	__builtin_memset(&p->v1, 0, sizeof(p->v1));
-	rp_loop(p->len < max ? p->len : max, rp_v1_byte, p);
+	p->v1.end = p->len < max ? p->len : max;
+	rp_loop((p->v1.end + RP_V1_STEP - 1) / RP_V1_STEP, rp_v1_round, p);
 	if (p->verdict != RP_INCOMPLETE)
 		return;
 	if (p->len >= max) {
