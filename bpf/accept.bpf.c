@@ -128,6 +128,7 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 	}
 	claim->tuple = memory->packet.tuple;
 	claim->seq = known->peer_isn + 1 + (header ? header->length : 0);
+	claim->silent = !memory->packet.payload_len;
 	rp_fill_record(&memory->packet, memory->number, listener,
 		       RP_OFFLOAD_ACCEPT, header, &claim->record);
 	claim->record.since = memory->now;
@@ -289,7 +290,7 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 		if (packet->tcp.fin)
 			return rp_refuse(skb, memory, RP_STAT_CLOSED_EARLY);
 		if (listener->mode == RP_MODE_ENABLED &&
-		    rp_is_late(memory, listener))
+		    rp_is_late(memory, listener) && rp_has_room_for_silent())
 			return rp_accept_plain(skb, memory, known, listener);
 		return TC_ACT_SHOT;
 	}
@@ -420,16 +421,24 @@ static __noinline int rp_screen(struct __sk_buff *skb,
 	if (!rp_is_intact(skb, packet, &memory->summing))
 		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
 	memory->now = bpf_ktime_get_boot_ns();
+	if (unspoken.silent)
+		return rp_screen_late(skb, memory, listener, &unspoken);
 	if (trusted || listener->untrusted == RP_UNTRUSTED_RESET)
 		return rp_screen_stray(skb, memory, listener, &unspoken);
 	return rp_screen_first(skb, memory, listener, &unspoken,
 			       RP_STAT_UNTRUSTED_HEADER);
 }
 
-/* Is there something to be seen of connections that TC has not made? */
+/* Are there sockets of the server's whose first bytes are to be seen? */
+static __always_inline int rp_is_screening(const struct rp_settings *now)
+{
+	return now->screens || rp_has_silent();
+}
+
+/* Or those of the daemon's? */
 static __always_inline int rp_is_watching(const struct rp_settings *now)
 {
-	return now->peeks || now->screens;
+	return now->peeks || rp_is_screening(now);
 }
 
 /* A segment of a connection that TC has nothing to do with any more, or yet. */
@@ -441,7 +450,7 @@ static __always_inline int rp_on_other(struct __sk_buff *skb,
 
 	if (now->peeks && !packet->hidden)
 		rp_peek(skb, packet);
-	if (now->screens &&
+	if (rp_is_screening(now) &&
 	    (packet->hidden || packet->payload_len || packet->tcp.urg))
 		return rp_screen(skb, memory);
 	return TC_ACT_UNSPEC;

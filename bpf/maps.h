@@ -52,6 +52,15 @@ struct {
 	__type(value, __u32);
 } unrecorded __weak SEC(".maps");
 
+/* Sockets of the server's whose clients were silent at header_timeout. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, RP_SILENT_MAX);
+	__type(key, __u64);
+	__type(value, __u32);
+} silent __weak SEC(".maps");
+
 /* Established on a peeked listener, first byte still to come. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -231,6 +240,44 @@ static __always_inline int rp_has_announced(void)
 static __always_inline int rp_is_announced(const struct rp_tuple *tuple)
 {
 	return rp_has_announced() && bpf_map_lookup_elem(&announced, tuple);
+}
+
+static __always_inline int rp_has_silent(void)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	return open && open->silent;
+}
+
+static __always_inline int rp_is_silent(__u64 cookie)
+{
+	return rp_has_silent() && bpf_map_lookup_elem(&silent, &cookie);
+}
+
+/* Room for one more, whatever the other CPUs do just now? */
+static __always_inline int rp_has_room_for_silent(void)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	return open && open->silent < RP_SILENT_MAX - RP_SILENT_MARGIN;
+}
+
+static __always_inline void rp_enter_silent(__u64 cookie)
+{
+	struct rp_gates *open = rp_gates_now();
+	__u32 zero = 0;
+
+	if (open && !bpf_map_update_elem(&silent, &cookie, &zero, BPF_NOEXIST))
+		__sync_fetch_and_add(&open->silent, 1);
+}
+
+/* It has spoken, or is gone. */
+static __always_inline void rp_forget_silent(__u64 cookie)
+{
+	struct rp_gates *open = rp_gates_now();
+
+	if (open && open->silent && !bpf_map_delete_elem(&silent, &cookie))
+		__sync_fetch_and_sub(&open->silent, 1);
 }
 
 static __always_inline void rp_count(__u32 listener, enum rp_stat stat)

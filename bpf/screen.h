@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * screen.h - the first bytes of connections to an inline listener that are
- * the stack's and the server's: of plain clients, with untrusted = direct, and
- * of those whose SYN came before the programs did. No header reaches the
- * server through them.
+ * the stack's and the server's: of plain clients, with untrusted = direct; of
+ * those whose SYN came before the programs did; and, in mode enabled, of those
+ * that had said nothing at header_timeout. No header reaches the server through
+ * them.
  *
  * A flood must not make us forget them, so nothing has to be remembered: the
  * socket itself says whether its first byte is still to come.
@@ -20,6 +21,7 @@ struct rp_unspoken {
 	__u64 cookie; /* of its socket; 0: nobody asked for it yet */
 	__u32 state;  /* enum of BPF_TCP_ESTABLISHED, ... */
 	int of_daemon;
+	int silent; /* TC made it for a client that had said nothing */
 };
 
 /* Does the segment end a handshake that the stack remembers nothing of? */
@@ -79,6 +81,7 @@ static __always_inline int rp_is_unspoken(struct __sk_buff *skb,
 			ret->of_daemon =
 				bpf_sk_storage_get(&handover_marks, socket,
 						   NULL, 0) != NULL;
+			ret->silent = rp_is_silent(ret->cookie);
 			unspoken = 1;
 		}
 	}
@@ -100,8 +103,9 @@ static __always_inline int rp_is_judged(const struct rp_tuple *tuple,
 
 	if (unspoken->of_daemon || rp_is_announced(tuple))
 		return 1;
-	return cookie && (bpf_map_lookup_elem(&connections, &cookie) ||
-			  bpf_map_lookup_elem(&unrecorded, &cookie));
+	return cookie && !unspoken->silent &&
+	       (bpf_map_lookup_elem(&connections, &cookie) ||
+		bpf_map_lookup_elem(&unrecorded, &cookie));
 }
 
 /* The stack sees a reset instead: its socket ends, and so does the peer. */
@@ -189,6 +193,20 @@ static __always_inline int rp_screen_first(struct __sk_buff *skb,
 		break;
 	}
 	return rp_refuse_unjudged(skb, memory, unspoken, reason);
+}
+
+/* The server has been told already that this client has no header. */
+static __always_inline int rp_screen_late(struct __sk_buff *skb,
+					  struct rp_workspace *memory,
+					  const struct rp_listener *listener,
+					  const struct rp_unspoken *unspoken)
+{
+	int action = rp_screen_first(skb, memory, listener, unspoken,
+				     RP_STAT_TIMEOUT);
+
+	if (action != TC_ACT_SHOT)
+		rp_forget_silent(unspoken->cookie);
+	return action;
 }
 
 /*

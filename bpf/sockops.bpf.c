@@ -223,8 +223,10 @@ static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
 	if (!claim || claim->seq != ctx->rcv_nxt ||
 	    !rp_is_same(&claim->tuple, tuple))
 		return 0;
+	cookie = bpf_get_socket_cookie(ctx);
+	if (claim->silent && claim->record.shown)
+		rp_enter_silent(cookie);
 	if (claim->record.tlvs) {
-		cookie = bpf_get_socket_cookie(ctx);
 		claim->record.tlvs = cookie;
 		if (bpf_map_update_elem(&tlvs, &cookie, &claim->tlvs, BPF_ANY))
 			claim->record.tlvs = 0;
@@ -383,6 +385,7 @@ static __always_inline void rp_on_closed(struct bpf_sock_ops *ctx)
 	struct rp_connection *record;
 	struct rp_tuple tuple;
 
+	rp_forget_silent(cookie);
 	record = bpf_map_lookup_elem(&connections, &cookie);
 	if (record && record->offload == RP_OFFLOAD_ACCEPT && record->shown) {
 		/* Inline: nothing else knows of it. */

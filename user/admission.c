@@ -102,6 +102,11 @@ static int hold(struct connection *c, const uint8_t *data, size_t len,
 	return 0;
 }
 
+static bool is_trusted(const struct connection *c)
+{
+	return prefix_set_contains(&c->listener->trusted, c->record.proxy);
+}
+
 static void no_room(struct connection *c)
 {
 	listener_shortage(c->listener, "no room for a header", ENOMEM);
@@ -186,13 +191,22 @@ static int decide(struct connection *c, const uint8_t *data, size_t len)
 	return 0;
 }
 
+/*
+ * Of what is a header or could become one: is it more than a chance prefix?
+ * Nobody is handed that as payload.
+ */
+static bool is_signature(const uint8_t *data, size_t len)
+{
+	return len > 0 && len >= (data[0] == 'P' ? strlen("PROXY ") : 12u);
+}
+
 /* End of stream with the header incomplete. */
 static void on_end(struct connection *c)
 {
 	struct relay_direction *up = &c->relay.direction[UP];
 
 	if (c->listener->settings->mode == RP_MODE_REQUIRED ||
-	    up->held_len == 0) {
+	    up->held_len == 0 || is_signature(up->held, up->held_len)) {
 		closed_early(c);
 		return;
 	}
@@ -264,6 +278,8 @@ static void admit_headless(struct connection *c)
 	}
 	if (len < 0)
 		len = 0; /* nor at an end: epoll tells of it again */
+	if (len == 0 && c->record.command == RP_COMMAND_DIRECT)
+		c->relay.direction[UP].gated = true; /* see admit_silent() */
 	counters_add(c->listener->counts, RP_STAT_BYTES_UP, len);
 	handler_open(c, NULL, 0, data, len);
 }
@@ -298,7 +314,7 @@ void admission_begin(struct connection *c)
 {
 	const struct listener_config *settings = c->listener->settings;
 
-	if (prefix_set_contains(&c->listener->trusted, c->record.proxy)) {
+	if (is_trusted(c)) {
 		admit_trusted(c);
 	} else if (settings->mode == RP_MODE_DISABLED) {
 		admit(c, NULL, c->record.proxy, 0);
@@ -310,19 +326,24 @@ void admission_begin(struct connection *c)
 	}
 }
 
-/* All of a signature, so that the receiver would take it for a header? */
-static bool is_signature(const uint8_t *data, size_t len)
-{
-	return len >= (data[0] == 'P' ? strlen("PROXY ") : 12u);
-}
-
 static void open_gate(struct connection *c)
 {
 	timer_cancel(&c->header_timer);
 	c->relay.direction[UP].gated = false;
 }
 
-/* The first `len` bytes of a peer whose header would be a lie. */
+/*
+ * A header of a gated peer can't be honoured: it would be a lie, or the handler
+ * has been told already that there is none.
+ */
+static void refuse_gated(struct connection *c, const uint8_t *data, size_t len,
+			 const char *detail)
+{
+	refuse(c, is_trusted(c) ? RP_STAT_TIMEOUT : RP_STAT_UNTRUSTED_HEADER,
+	       data, len, detail);
+}
+
+/* The first `len` bytes of a gated peer. */
 static int screen(struct connection *c, const uint8_t *data, size_t len)
 {
 	const struct listener_config *settings = c->listener->settings;
@@ -331,7 +352,7 @@ static int screen(struct connection *c, const uint8_t *data, size_t len)
 
 	verdict = rp_parse(data, len, settings->header_max, &header);
 	if (verdict != RP_NOT_HEADER && is_signature(data, len)) {
-		refuse(c, RP_STAT_UNTRUSTED_HEADER, data, len, NULL);
+		refuse_gated(c, data, len, is_trusted(c) ? "late" : NULL);
 		return 0;
 	}
 	if (hold(c, data, len, 1)) {
@@ -406,19 +427,30 @@ static bool is_decided_now(struct connection *c)
 	       (c->state == CONNECTION_CLOSED || !c->relay.direction[UP].gated);
 }
 
+/*
+ * A client without a header that waits for the server to speak; or a load
+ * balancer that sends its header with the client's first bytes.
+ */
+static void admit_silent(struct connection *c)
+{
+	c->relay.direction[UP].gated = true;
+	admit(c, NULL, c->record.proxy, 0);
+}
+
 void admission_timeout(struct connection *c)
 {
 	struct relay_direction *up = &c->relay.direction[UP];
 
 	if (is_decided_now(c))
 		return;
-	/* Of a gated peer, see screen(): the rest of a lie may follow. */
+	/* A gated peer, see screen(): the rest of a header may follow. */
 	if (c->state != CONNECTION_HEADER)
-		refuse(c, RP_STAT_UNTRUSTED_HEADER, up->held, up->held_len,
-		       "timeout");
-	else if (c->listener->settings->mode == RP_MODE_ENABLED)
-		admit(c, NULL, up->held_len ? up->held : c->record.proxy,
-		      up->held_len);
-	else
+		refuse_gated(c, up->held, up->held_len, "timeout");
+	else if (c->listener->settings->mode == RP_MODE_REQUIRED ||
+		 is_signature(up->held, up->held_len))
 		refuse(c, RP_STAT_TIMEOUT, up->held, up->held_len, NULL);
+	else if (up->held_len == 0)
+		admit_silent(c);
+	else
+		admit(c, NULL, up->held, up->held_len);
 }

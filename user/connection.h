@@ -8,8 +8,9 @@
  * reaches the handler in CONNECTING, relay.c moves the bytes in RELAYING; each
  * may end it. connection.c has the life cycle and what all of them need.
  *
- * A client that is not trusted is connected to the handler at once, but with
- * its way up gated until its first bytes are seen to be no header.
+ * A client that is not trusted is connected to the handler at once, and one
+ * that says nothing at header_timeout, but with their way up gated until their
+ * first bytes are seen to be no header.
  *
  * Idle, it is this structure and nothing else.
  */

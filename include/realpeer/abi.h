@@ -15,7 +15,7 @@
 
 #include <linux/types.h>
 
-#define RP_ABI_VERSION 4
+#define RP_ABI_VERSION 5
 
 #define RP_NAME_LEN	     24 /* listener name, NUL included */
 #define RP_LISTENERS_MAX     4096
@@ -234,10 +234,17 @@ _Static_assert(sizeof(struct rp_outgoing) == 144, "ABI");
  */
 struct rp_claim {
 	struct rp_tuple tuple;
-	__u32 seq;		     /* of the next byte, host order */
+	__u32 seq;    /* of the next byte, host order */
+	__u32 silent; /* 1: accepted for header_timeout */
+	__u32 pad;
 	struct rp_connection record; /* .tlvs: not 0 if there are any */
 	struct rp_tlvs tlvs;
 };
+
+/* Clients that were silent at header_timeout, and still are. */
+#define RP_SILENT_MAX 65536
+#define RP_SILENT_MARGIN \
+	1024 /* for CPUs that look at once whether it is full */
 
 enum rp_stage {
 	RP_STAGE_SYN_RECEIVED = 0, /* SYN-ACK sent, header to come */
@@ -346,6 +353,7 @@ struct rp_gates {
 	__u64 strays;	    /* entries of stage STRAY ever made */
 	__u64 strays_gone;  /* `strays` when the daemon last found none */
 	__u64 unrecorded;   /* entries of that map */
+	__u64 silent;	    /* entries of that map */
 	__u64 full;	    /* 1: the last record did not find room */
 	__u64 lost_orphans; /* records that found no room in `orphans` */
 	__u64 lost;	    /* sockets that TC assigned and the stack never

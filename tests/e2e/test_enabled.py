@@ -6,7 +6,7 @@ import time
 
 from lib import handler as handlers
 from lib import header, mqtt, stream
-from lib.poll import check, equal
+from lib.poll import check, equal, wait_for
 from lib.requirement import BPF, needs
 from lib.topology import CLIENTS, LB_FRONT, SERVER
 
@@ -114,12 +114,58 @@ def test_malformed_is_refused(env):
     equal(handler.accepted, [], "connections at the handler")
 
 
+CUT = [header.SIGNATURE, HEADER[:-1], b"PROXY ", b"PROXY TCP4 203.0.113.9 1"]
+
+
+@needs(BPF)
+def test_unfinished_header(env):
+    """What has a signature is no payload at header_timeout. Fails without
+    is_signature() in admission_timeout(), admission.c."""
+    handler = env.handler()
+    daemon = env.relay(proxy_protocol="enabled", header_timeout="300ms")
+    for number, cut in enumerate(CUT, 1):
+        stream.refused(env.lb, ADDRESS, cut)
+        daemon.wait_stat("echo", "timeout", number)
+    equal(handler.accepted, [], "connections at the handler")
+
+
+@needs(BPF)
+def test_header_without_its_end(env):
+    """Nor at an end of stream. Fails without is_signature() in on_end(), admission.c."""
+    handler = env.handler()
+    daemon = env.relay(proxy_protocol="enabled", header_timeout="60s")
+    for number, cut in enumerate(CUT, 1):
+        with env.lb.connect(ADDRESS) as sock:
+            sock.sendall(cut)
+            sock.shutdown(1)
+            equal(stream.ended_by(sock), ("eof", b""), "the end")
+        daemon.wait_stat("echo", "closed_early", number)
+    equal(handler.accepted, [], "connections at the handler")
+
+
+@needs(BPF)
+def test_late_header(env):
+    """The handler was told already that there is none: it is not given one as
+    payload, in however many pieces. Fails without admit_silent(), admission.c."""
+    handler = env.handler(behaviour=handlers.greet)
+    daemon = env.relay(proxy_protocol="enabled", header_timeout="300ms")
+    for number, pieces in enumerate(([HEADER + b"PING\r\n"], [HEADER[:5], HEADER[5:]],
+                                     [header.v1(SOURCE, (LB_FRONT, 1883))]), 1):
+        with env.lb.connect(ADDRESS) as sock:
+            equal(stream.receive_until(sock, b"\n"), b"INFO hello\r\n", "greeting")
+            stream.send_pieces(sock, pieces)
+            equal(stream.ended_by(sock), ("reset", b""), "a late header")
+        daemon.wait_stat("echo", "timeout", number)
+        wait_for(lambda: handler.accepted[-1].ended, "it to end")
+    equal([accepted.data for accepted in handler.accepted], [b""] * 3, "bytes at the handler")
+
+
 @needs(BPF)
 def test_early_end_of_stream(env):
     """A client that sends a little and closes its side gets its answer."""
     env.handler()
     env.relay(proxy_protocol="enabled", header_timeout="60s")
-    for first in (b"P", b"PROXY ", b"\r\n\r\n", b"hello"):
+    for first in (b"P", b"PROXY", b"\r\n\r\n", b"hello"):
         with env.lb.connect(ADDRESS) as sock:
             sock.sendall(first)
             sock.shutdown(1)

@@ -4,7 +4,7 @@ of a relaying listener, decided before the server has a socket."""
 
 import time
 
-from lib import header, inline, stream
+from lib import bpf, header, inline, stream
 from lib.handler import greet
 from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal, wait_for
@@ -252,6 +252,39 @@ def test_enabled_server_first(env):
         equal(server.wait(1).peer, sock.getsockname(), "client")
         stream.exchange(sock, PAYLOAD)
     inline.nothing_left(running)
+
+
+@needs(INLINE, BPFTOOL)
+def test_late_header(env):
+    """The server was told already that there is none, and is not given one as
+    payload, be it whole or in pieces; a plain client has one look, no more.
+
+    Fails without rp_screen_late(), screen.h, without rp_has_silent() in
+    rp_is_screening(), accept.bpf.c, and without rp_forget_silent() in either of its
+    places.
+    """
+    server = inline.Server.start(env, ("::", 1883), behaviour=greet)
+    running = inline.daemon(env, WILDCARD, proxy_protocol="enabled", header_timeout="500ms")
+    ends = [(ADDRESS, GOOD), ((SERVER6, 1883), GOOD), (ADDRESS, header.v1(SOURCE, DESTINATION))]
+    for count, (address, head) in enumerate(ends * 2, 1):
+        pieces = [head + PAYLOAD] if count <= len(ends) else [head[:4], head[4:] + PAYLOAD]
+        with env.lb.connect(address) as sock:
+            equal(stream.receive_until(sock, b"\n"), b"INFO hello\r\n", "greeting")
+            equal(inline.map_size(running, "silent"), 1, "silent ones")
+            stream.send_pieces(sock, pieces)
+            equal(stream.ended_by(sock), ("reset", b""), "a late header")
+        running.wait_stat("echo", "timeout", count)
+        wait_for(lambda: server.accepted[-1].ended, "it to end")
+    equal([a.data for a in server.accepted], [b""] * 2 * len(ends), "bytes at the server")
+    for _ in range(2):
+        with env.lb.connect(ADDRESS) as sock:
+            equal(stream.receive_until(sock, b"\n"), b"INFO hello\r\n", "greeting")
+            stream.exchange(sock, PAYLOAD)
+            equal(inline.map_size(running, "silent"), 0, "silent ones")
+        with env.lb.connect(ADDRESS) as sock:
+            equal(stream.receive_until(sock, b"\n"), b"INFO hello\r\n", "greeting")
+    inline.nothing_left(running)
+    equal(bpf.map_values(running.map_path("gates"))[0]["silent"], 0, "what opens the gate")
 
 
 @needs(INLINE, BPFTOOL)

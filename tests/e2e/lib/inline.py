@@ -81,7 +81,7 @@ def wait_map_empty(running, name, timeout=5.0):
 
 def nothing_left(running):
     """Every connection is over: no map remembers one."""
-    for name in ("connections", "pending", "outgoing", "announced", "handshakes"):
+    for name in ("connections", "silent", "pending", "outgoing", "announced", "handshakes"):
         wait_map_empty(running, name)
 
 
