@@ -316,7 +316,10 @@ void admission_begin(struct connection *c)
 
 	if (is_trusted(c)) {
 		admit_trusted(c);
-	} else if (settings->mode == RP_MODE_DISABLED) {
+		return;
+	}
+	c->headless = false; /* TC reads headers of trusted peers only */
+	if (settings->mode == RP_MODE_DISABLED) {
 		admit(c, NULL, c->record.proxy, 0);
 	} else if (settings->untrusted == RP_UNTRUSTED_RESET) {
 		refuse(c, RP_STAT_UNTRUSTED, NULL, 0, NULL);

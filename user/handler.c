@@ -121,6 +121,13 @@ static void wait(struct connection *c, const struct iovec parts[2], uint32_t ms)
 	timer_arm(&connection_worker(c)->loop, &c->handler_timer, ms);
 }
 
+static void drop_held(struct relay_direction *up)
+{
+	free(up->held);
+	up->held = NULL;
+	up->held_len = 0;
+}
+
 /* Our own header goes first; what a gate holds next is the client's. */
 static int send_held(struct connection *c)
 {
@@ -131,9 +138,7 @@ static int send_held(struct connection *c)
 		    MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent < (ssize_t)up->held_len)
 		return sent < 0 ? -errno : -ENOBUFS;
-	free(up->held);
-	up->held = NULL;
-	up->held_len = 0;
+	drop_held(up);
 	return 0;
 }
 
@@ -150,6 +155,9 @@ static void on_answer(struct connection *c, int error)
 	if (!error && up->gated && up->held_len)
 		error = -send_held(c);
 	if (error == ECONNRESET || error == EPIPE) {
+		/* Not what the client said first: it is nobody's. */
+		drop_held(up);
+		up->gated = false;
 		up->state = RELAY_BROKEN;
 		back->readable = true;
 		back->read_on = true;
