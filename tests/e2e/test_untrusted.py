@@ -4,9 +4,9 @@ honoured, whatever the mode, and nothing of it reaches the handler."""
 
 import socket
 
-from lib import header, stream
+from lib import bpf, header, stream
 from lib.poll import check, equal
-from lib.requirement import BPF, needs
+from lib.requirement import BPF, BPFTOOL, needs
 from lib.topology import (CLIENTS, CLIENTS6, LB_FRONT, LB_FRONT6, SERVER, SERVER6,
                           SERVER_SIDE, SERVER_SIDE6, STRANGER, STRANGER6)
 
@@ -95,6 +95,17 @@ def test_direct_enabled(env):
 @needs(BPF)
 def test_direct_offload_off(env):
     direct(env, "enabled", offload="off")
+
+
+@needs(BPF, BPFTOOL)
+def test_direct_is_recorded(env):
+    """In the pinned map too, where TC reads the headers of others. Fails without
+    `headless = false` in admission_begin(), admission.c."""
+    _, daemon = start(env, "required", "direct", client_address="none")
+    with env.stranger.connect((SERVER_SIDE, 1883)) as sock:
+        stream.exchange(sock, b"hello")
+        entry, = bpf.map_values(daemon.map_path("connections"))
+        equal(int(entry["client_port"]), sock.getsockname()[1], "the client's port")
 
 
 @needs(BPF)
