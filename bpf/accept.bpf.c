@@ -25,6 +25,9 @@
 #include "peek.h"
 #include "screen.h"
 
+/* Segments behind a judged one that are sent round, each time counted. */
+#define ROUNDS_MAX 64
+
 static __always_inline int rp_refuse(struct __sk_buff *skb,
 				     struct rp_workspace *memory,
 				     enum rp_stat reason)
@@ -77,6 +80,7 @@ static __always_inline int rp_hand_over(struct __sk_buff *skb,
 	if (!target)
 		return TC_ACT_SHOT;
 	known->claim = RP_CLAIM_OF_DAEMON;
+	known->rounds = 0;
 	known->since = memory->now; /* see lookup.bpf.c */
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
@@ -137,6 +141,7 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 		rp_copy_tlvs(skb, memory->packet.payload, header, &claim->tlvs);
 	}
 	known->claim = number;
+	known->rounds = 0;
 	known->since = memory->now; /* who has a claim is not the oldest */
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
@@ -262,6 +267,29 @@ static __always_inline int rp_is_late(const struct rp_workspace *memory,
 	       listener->header_timeout * 1000000ULL;
 }
 
+/* Has the first segment been judged, and is this one behind it? */
+static __always_inline int rp_is_behind(const struct rp_handshake *handshake,
+					const struct tcphdr *tcp)
+{
+	return handshake->claim &&
+	       (__s32)(bpf_ntohl(tcp->seq) - handshake->peer_isn - 1) > 0;
+}
+
+/*
+ * A device hands over its packets in lists, and TC sees all of a list before
+ * TCP sees the first. What stands behind the one that makes the socket takes
+ * one more turn through the device's queue, and finds the socket then. Not for
+ * ever, as with a full accept queue there is none.
+ */
+static __always_inline int rp_send_round(struct __sk_buff *skb,
+					 struct rp_handshake *known)
+{
+	if (known->rounds >= ROUNDS_MAX)
+		return TC_ACT_SHOT;
+	known->rounds++;
+	return bpf_redirect(skb->ifindex, BPF_F_INGRESS);
+}
+
 /* A segment of a connection whose socket does not exist yet. */
 static __always_inline int rp_on_early(struct __sk_buff *skb,
 				       struct rp_workspace *memory,
@@ -276,6 +304,8 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 	if (listener->mode == RP_MODE_REQUIRED && !packet->payload_len &&
 	    !packet->tcp.fin)
 		return TC_ACT_SHOT;
+	if (rp_is_behind(handshake, &packet->tcp))
+		return rp_send_round(skb, known);
 	/* Out of order, a keep-alive, or of an older connection. */
 	if (!packet->tcp.ack ||
 	    bpf_ntohl(packet->tcp.seq) != handshake->peer_isn + 1 ||
@@ -343,7 +373,11 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 			rp_count(memory->number, RP_STAT_CLOSED_EARLY);
 			rp_forget_at(place);
 		}
-		return rp_is_ours(stage) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+		if (!rp_is_ours(stage))
+			return TC_ACT_UNSPEC;
+		return rp_is_behind(&memory->handshake, &packet->tcp)
+			       ? rp_send_round(skb, known)
+			       : TC_ACT_SHOT;
 	}
 	if (stage == RP_STAGE_DAEMON || stage == RP_STAGE_NOBODY)
 		return TC_ACT_UNSPEC;

@@ -279,7 +279,8 @@ struct rp_handshake {
 	__u8 peer_wscale;
 	__u8 options; /* enum rp_tcp_option, agreed on */
 	__u8 stage;   /* enum rp_stage */
-	__u8 pad[3];
+	__u8 rounds;  /* see rp_send_round() */
+	__u8 pad[2];
 	__u32 claim; /* its place in `claims` + 1; 0: none yet */
 	__u32 pad2;
 };
