@@ -321,33 +321,101 @@ static bool is_bond_port(const char *name)
 	return port;
 }
 
-static bool has_listened_address(const struct datapath *datapath,
-				 const char *name, const struct ifaddrs *all)
+/* An IPv4 address has the label that its owner chose, "eth0:1", as its name. */
+static bool is_on(const struct ifaddrs *address, const char *name)
+{
+	size_t len = strcspn(address->ifa_name, ":");
+
+	return strlen(name) == len && memcmp(address->ifa_name, name, len) == 0;
+}
+
+static bool has_address(const struct ifaddrs *one, const uint8_t address[16])
 {
 	uint8_t ip[16];
 	uint16_t port;
 
+	if (!one->ifa_addr || (one->ifa_addr->sa_family != AF_INET &&
+			       one->ifa_addr->sa_family != AF_INET6))
+		return false;
+	address_split(one->ifa_addr, ip, &port);
+	return memcmp(ip, address, 16) == 0;
+}
+
+static bool has_listened_address(const struct datapath *datapath,
+				 const char *name, const struct ifaddrs *all)
+{
 	for (const struct ifaddrs *one = all; one; one = one->ifa_next) {
-		if (!one->ifa_addr || strcmp(one->ifa_name, name) != 0 ||
-		    (one->ifa_addr->sa_family != AF_INET &&
-		     one->ifa_addr->sa_family != AF_INET6))
+		if (!is_on(one, name))
 			continue;
-		address_split(one->ifa_addr, ip, &port);
 		for (size_t i = 0; i < datapath->n_addresses; i++) {
-			if (memcmp(ip, datapath->addresses[i], 16) == 0)
+			if (has_address(one, datapath->addresses[i]))
 				return true;
 		}
 	}
 	return false;
 }
 
+/* Its packets never leave lo. */
+static bool is_loopback(const uint8_t address[16])
+{
+	static const uint8_t v4[13] = {[10] = 0xff, [11] = 0xff, [12] = 127};
+	static const uint8_t v6[16] = {[15] = 1};
+
+	return memcmp(address, v4, sizeof(v4)) == 0 ||
+	       memcmp(address, v6, sizeof(v6)) == 0;
+}
+
+/*
+ * An interface that no packet comes in by from another host: lo, and those
+ * like dummy. A tunnel has no neighbours either, but another end.
+ */
+static bool is_inside(unsigned int flags)
+{
+	return flags & IFF_LOOPBACK ||
+	       (flags & (IFF_NOARP | IFF_POINTOPOINT)) == IFF_NOARP;
+}
+
+/* Does who wants to reach the address find it by the interface it is on? */
+static bool is_outside(const uint8_t address[16],
+		       const struct if_nameindex *names,
+		       const struct ifaddrs *all)
+{
+	for (const struct ifaddrs *one = all; one; one = one->ifa_next) {
+		if (!has_address(one, address) || is_inside(one->ifa_flags))
+			continue;
+		for (size_t i = 0; names[i].if_index; i++) {
+			if (is_on(one, names[i].if_name))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * The address of a service that is on lo or a dummy device (behind a router, or
+ * LVS), or on none at all, is reached by any interface.
+ */
+static bool is_any_wanted(const struct datapath *datapath,
+			  const struct if_nameindex *names,
+			  const struct ifaddrs *all)
+{
+	if (datapath->any_address)
+		return true;
+	for (size_t i = 0; i < datapath->n_addresses; i++) {
+		if (!is_loopback(datapath->addresses[i]) &&
+		    !is_outside(datapath->addresses[i], names, all))
+			return true;
+	}
+	return false;
+}
+
 /* Packets to one of the host's own addresses from itself come in by lo. */
 static bool is_wanted(const struct datapath *datapath, const char *name,
-		      const struct ifaddrs *all)
+		      const struct ifaddrs *all, bool any)
 {
 	if (is_bond_port(name))
 		return false;
-	if (datapath->any_address)
+	if (any)
 		return true;
 	if (!datapath->n_addresses)
 		return false;
@@ -423,6 +491,7 @@ int datapath_attach_interfaces(struct datapath *datapath)
 	struct if_nameindex *names = if_nameindex();
 	struct ifaddrs *addresses = NULL;
 	int result = 0;
+	bool any;
 
 	if (!names || getifaddrs(&addresses)) {
 		result = -errno;
@@ -432,10 +501,11 @@ int datapath_attach_interfaces(struct datapath *datapath)
 	}
 	for (size_t i = 0; i < datapath->n_attachments; i++)
 		datapath->attachments[i].wanted = false;
+	any = is_any_wanted(datapath, names, addresses);
 	for (size_t i = 0; names[i].if_index; i++) {
 		int error;
 
-		if (!is_wanted(datapath, names[i].if_name, addresses)) {
+		if (!is_wanted(datapath, names[i].if_name, addresses, any)) {
 			/* Left by a daemon that was killed, perhaps. */
 			if (!datapath->features.tcx)
 				filter_detach(names[i].if_index);

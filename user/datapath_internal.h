@@ -69,7 +69,7 @@ struct datapath {
 	uint32_t timeouts[RP_LISTENERS_MAX]; /* handshakes without a header */
 	struct attachment *attachments;	     /* array, owned */
 	size_t n_attachments;
-	/* Which interfaces listeners use; all when any_address. */
+	/* Which interfaces listeners use: see is_any_wanted(). */
 	bool any_address;
 	uint8_t (*addresses)[16]; /* array, owned */
 	size_t n_addresses;

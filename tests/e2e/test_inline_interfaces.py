@@ -27,6 +27,7 @@ def device(kind, *rest):
 
 VLAN = device("vlan", "id", "10")
 MACVLAN = device("macvlan")
+DUMMY = device("dummy")
 IPIP = device("ipip", "local", "127.0.0.1", "remote", "127.0.0.2")
 SOURCE, SOURCE6 = (CLIENTS[0], 40001), (CLIENTS6[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
@@ -36,6 +37,8 @@ BIG = PAYLOAD + bytes(range(256)) * 1000
 
 # what the tests add: (lb's address, server's address), each with /24 and /64
 EXTRA, EXTRA6 = ("10.78.0.1", "10.78.0.2"), ("fd78::1", "fd78::2")
+# one more of the server's own
+ALIAS, ALIAS6 = "10.77.0.50", "fd77::50"
 
 
 def start(env, **settings):
@@ -229,6 +232,97 @@ def test_before_the_program_is_there(env):
     with env.lb.connect((EXTRA[1], 1883)) as sock:
         stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
         equal(server.wait(1).peer, (f"::ffff:{SOURCE[0]}", SOURCE[1]), "client")
+
+
+def service(env, address):
+    """An address of the server's whose way lb has from a routing protocol."""
+    via = SERVER6 if ":" in address else SERVER
+    env.lb.run("ip", "route", "add", address, "via", via)
+
+
+def inline_by(env, addresses_, names):
+    """Who connects to one of them, and no other is listened to, is served inline,
+    with the programs at those interfaces and no other."""
+    server = inline.Server.start(env, ("::", 1883))
+    running = inline.daemon(env, ", ".join(f"[{one}]:1883" if ":" in one else f"{one}:1883"
+                                           for one in addresses_), trusted=TRUSTED)
+    works(env, server, running, addresses_)
+    equal(running.stat("echo", "handed_over"), 0, "connections that were relayed")
+    equal([name for name in ("lo", "back", "side") if inline.is_attached(
+        running, env.server, name)], names, "interfaces that have the programs")
+    return server, running
+
+
+@needs(INLINE, BPFTOOL)
+def test_address_with_label(env):
+    """Of an alias, as ifupdown and keepalived make them, and not of another one.
+
+    Fails without strcspn() in is_on(), datapath_attach.c.
+    """
+    env.server.run("ip", "address", "add", f"{ALIAS}/24", "dev", "back", "label", "back:1")
+    inline_by(env, (ALIAS,), ["lo", "back"])
+
+
+@needs(INLINE, BPFTOOL)
+def test_address_on_lo(env):
+    """Of a service that more hosts have: other interfaces lead to it.
+
+    Fails without is_inside(), datapath_attach.c. Without is_loopback() there the
+    last daemon has programs where nobody can reach it.
+    """
+    for address in (ALIAS, ALIAS6):
+        env.server.run("ip", "address", "add", address, "dev", "lo")
+        service(env, address)
+    server, running = inline_by(env, (ALIAS, ALIAS6), ["lo", "back", "side"])
+    equal(running.stop(), 0, "exit status")
+    server.destroy()
+    running = inline.daemon(env, "127.0.0.1:1883, [::1]:1883")
+    equal([inline.is_attached(running, env.server, name) for name in ("lo", "back")],
+          [True, False], "programs at lo, at back")
+
+
+def addresses_inside(env):
+    """On the device `inside` of the server, which no packet comes in by."""
+    env.server.run("ip", "link", "set", "inside", "up")
+    env.server.run("ip", "address", "add", ALIAS, "dev", "inside")
+    env.server.run("ip", "address", "add", ALIAS6, "dev", "inside", "nodad")
+    for address in (ALIAS, ALIAS6):
+        service(env, address)
+
+
+@needs(INLINE, BPFTOOL, DUMMY)
+def test_address_on_dummy(env):
+    """As on lo. Fails without IFF_NOARP in is_inside(), datapath_attach.c."""
+    env.server.run("ip", "link", "add", "inside", "type", "dummy")
+    addresses_inside(env)
+    inline_by(env, (ALIAS, ALIAS6), ["lo", "back", "side"])
+
+
+@needs(INLINE, BPFTOOL)
+def test_address_without_neighbours(env):
+    """The same, on what looks like a dummy device. Fails without IFF_NOARP, too."""
+    env.server.run("ip", "link", "add", "inside", "arp", "off", "type", "veth",
+                   "peer", "name", "unused")
+    env.server.run("ip", "link", "set", "unused", "up")
+    addresses_inside(env)
+    inline_by(env, (ALIAS, ALIAS6), ["lo", "back", "side"])
+
+
+@needs(INLINE, BPFTOOL)
+def test_address_on_none(env):
+    """A local route makes it one of the host's; or it is still to come.
+
+    Fails without is_any_wanted() in datapath_attach_interfaces(), datapath_attach.c.
+    """
+    for address in (ALIAS, ALIAS6):
+        env.server.run("ip", "route", "add", "local", address, "dev", "lo")
+        service(env, address)
+    _, running = inline_by(env, (ALIAS, ALIAS6), ["lo", "back", "side"])
+    for address, length in ((ALIAS, 24), (ALIAS6, 64)):
+        env.server.run("ip", "address", "add", f"{address}/{length}", "dev", "back")
+    wait_for(lambda: not inline.is_attached(running, env.server, "side"),
+             "the programs to go where nobody needs them")
+    check(inline.is_attached(running, env.server, "back"), "no program where the address is")
 
 
 @needs(INLINE, BPFTOOL)
