@@ -143,10 +143,13 @@ static __always_inline void rp_bind_nobody(__u64 cookie,
 static __always_inline void rp_bind(struct bpf_sock_ops *ctx,
 				    const struct rp_connection *record)
 {
-	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u64 cookie = bpf_get_socket_cookie(ctx), key = record->tlvs;
 
-	if (bpf_map_update_elem(&connections, &cookie, record, BPF_ANY))
+	if (bpf_map_update_elem(&connections, &cookie, record, BPF_ANY)) {
 		rp_bind_nobody(cookie, record);
+		if (key) /* no record says any more that they are there */
+			bpf_map_delete_elem(&tlvs, &key);
+	}
 	rp_watch_close(ctx);
 }
 

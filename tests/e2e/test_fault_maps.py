@@ -18,6 +18,7 @@ from lib.topology import CLIENTS, LB, LB_FRONT, SERVER, SERVER_SIDE
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
+WITH_TLV = header.v2(SOURCE, (LB_FRONT, 1883), b"\x02\x00\x07example")  # PP2_TYPE_AUTHORITY
 CLOSED = bytes(67) + b"\x01" + bytes(36)  # struct rp_connection
 FORGED = header.v2((CLIENTS[1], 40002), (LB_FRONT, 1883))
 
@@ -165,7 +166,8 @@ def test_full_connections_inline(env):
     connection that finds it full; those after it are refused until there is room.
 
     Fails without rp_bind_nobody(), sockops.bpf.c, without rp_find_nobody(),
-    peername.bpf.c, and without rp_is_full(), accept.bpf.c, or its clearing of `full`.
+    peername.bpf.c, and without rp_is_full(), accept.bpf.c, or its clearing of `full`;
+    and without the removal of TLVs in rp_bind(), sockops.bpf.c.
     """
     for address, nobody in ((SERVER, "0.0.0.0"), ("::", "::")):
         server = inline.Server.start(env, (address, 1883))
@@ -173,9 +175,10 @@ def test_full_connections_inline(env):
         with maps.Map(running.map_path("connections")) as connections:
             connections.fill()
             with env.lb.connect(ADDRESS) as sock:
-                stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+                stream.exchange(sock, WITH_TLV + PAYLOAD, PAYLOAD)
                 accepted = server.wait(1)
                 equal((accepted.from_accept, accepted.peer), ((nobody, 0),) * 2, "client")
+                equal(inline.map_size(running, "tlvs"), 0, "TLVs of nobody")
             for count in (2, 3):
                 stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
                 running.wait_stat("echo", "map_full", count)
