@@ -207,8 +207,9 @@ static __always_inline int rp_accept_past(struct __sk_buff *skb,
 }
 
 /*
- * Did a record find no room, and would it still find none? Only who comes at
- * that very moment becomes a connection without one.
+ * Did a record find no room, and would this one find none either? Each is tried
+ * until there is room for many, when the daemon clears `full`; so only those
+ * that come to several CPUs at that very moment get a connection without one.
  */
 static __always_inline int rp_is_full(const struct rp_scratch *input)
 {
@@ -224,8 +225,6 @@ static __always_inline int rp_is_full(const struct rp_scratch *input)
 				   &input->pending.record, BPF_ANY);
 	bpf_map_delete_elem(&connections, &nobody);
 	bpf_map_delete_elem(&unrecorded, &nobody);
-	if (!full)
-		open->full = 0;
 	return full;
 }
 

@@ -518,7 +518,8 @@ void datapath_forget(struct datapath *datapath, uint64_t cookie, bool has_tlvs)
 
 /*
  * Did a record find no room when a handler's socket should have got it, and
- * would it still find none? As rp_is_full() in accept.bpf.c.
+ * would it still find none? As rp_is_full() in accept.bpf.c; who clears `full`
+ * is datapath_upkeep().
  */
 static bool is_full(struct datapath *datapath)
 {
@@ -540,8 +541,6 @@ static bool is_full(struct datapath *datapath)
 			     sizeof(nobody), 0);
 	bpf_map__delete_elem(skeleton->maps.unrecorded, &nobody, sizeof(nobody),
 			     0);
-	if (!full)
-		__atomic_store_n(&datapath->gates->full, 0, __ATOMIC_RELAXED);
 	return full;
 }
 

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
 #include "datapath_internal.h"
@@ -15,6 +16,9 @@
 
 /* Records that one turn looks at. */
 #define REVIEWS_MAX 4096
+
+/* So many free places, and a record need not be tried any more. */
+#define SLACK 64
 
 /* From the removal of a listener to that of its last traces. */
 #define PRUNE_NS (10 * NSEC_PER_SEC)
@@ -110,6 +114,42 @@ static void find_lost_orphans(struct datapath *datapath, uint64_t now)
 	free(records);
 }
 
+/* Would SLACK more entries fit? Their keys are the cookies of no socket. */
+static bool has_slack(struct bpf_map *map, const void *values)
+{
+	int fd = bpf_map__fd(map);
+	uint64_t keys[SLACK];
+	uint32_t n = SLACK;
+	bool fit;
+
+	for (uint64_t i = 0; i < SLACK; i++)
+		keys[i] = UINT64_MAX - i;
+	fit = !bpf_map_update_batch(fd, keys, values, &n, NULL);
+	/* All: a daemon that was killed may have left some. */
+	for (size_t i = 0; i < SLACK; i++)
+		bpf_map_delete_elem(fd, &keys[i]);
+	return fit;
+}
+
+/*
+ * While `full` is set it is tried, for each record, whether there is room. With
+ * a few free places that must go on: the next record may take the last one.
+ */
+static void clear_full(struct datapath *datapath)
+{
+	static const uint32_t nobody[SLACK];
+	struct rp_connection records[SLACK];
+
+	if (!__atomic_load_n(&datapath->gates->full, __ATOMIC_RELAXED))
+		return;
+	memset(records, 0, sizeof(records));
+	for (size_t i = 0; i < SLACK; i++)
+		records[i].closed = 1; /* so that nobody lists it */
+	if (has_slack(datapath->skeleton->maps.connections, records) &&
+	    has_slack(datapath->skeleton->maps.unrecorded, nobody))
+		__atomic_store_n(&datapath->gates->full, 0, __ATOMIC_RELAXED);
+}
+
 /* When clients that TC answered for a listener that is gone are served. */
 static void prune(struct datapath *datapath, uint64_t now)
 {
@@ -157,6 +197,7 @@ uint32_t datapath_upkeep(struct datapath *datapath)
 		return UINT32_MAX;
 	drop_orphans(datapath, now);
 	find_lost_orphans(datapath, now);
+	clear_full(datapath);
 	prune(datapath, now);
 	if (datapath->attach_due)
 		datapath_look_again(datapath);

@@ -355,7 +355,8 @@ struct rp_gates {
 	__u64 strays_gone;  /* `strays` when the daemon last found none */
 	__u64 unrecorded;   /* entries of that map */
 	__u64 silent;	    /* entries of that map */
-	__u64 full;	    /* 1: the last record did not find room */
+	__u64 full;	    /* 1: a record did not find room; until the daemon
+			       finds some for many */
 	__u64 lost_orphans; /* records that found no room in `orphans` */
 	__u64 lost;	    /* sockets that TC assigned and the stack never
 			       saw, one after the other; RP_LOSSES: all are */

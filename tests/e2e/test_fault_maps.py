@@ -166,8 +166,8 @@ def test_full_connections_inline(env):
     connection that finds it full; those after it are refused until there is room.
 
     Fails without rp_bind_nobody(), sockops.bpf.c, without rp_find_nobody(),
-    peername.bpf.c, and without rp_is_full(), accept.bpf.c, or its clearing of `full`;
-    and without the removal of TLVs in rp_bind(), sockops.bpf.c.
+    peername.bpf.c, and without rp_is_full(), accept.bpf.c; and without the removal of
+    TLVs in rp_bind(), sockops.bpf.c.
     """
     for address, nobody in ((SERVER, "0.0.0.0"), ("::", "::")):
         server = inline.Server.start(env, (address, 1883))
@@ -193,6 +193,61 @@ def test_full_connections_inline(env):
             inline.wait_map_empty(running, name)
         equal(running.stop(), 0, "exit status")
         server.destroy()
+
+
+def is_full(running):
+    return int(bpf.map_values(running.map_path("gates"))[0]["full"])
+
+
+def few_places_free(env, running, server):
+    want = [SOURCE]
+
+    def takes_the_place():
+        sock = env.lb.connect(ADDRESS)
+        env.at_end(sock.close)
+        stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+        return sock, server.accepted[-1]
+
+    with maps.Map(running.map_path("connections")) as connections:
+        connections.fill(but=1)
+        sock, accepted = takes_the_place()
+        with env.lb.connect(ADDRESS) as other:  # and finds it full
+            stream.exchange(other, HEADER + PAYLOAD, PAYLOAD)
+        want.append(("0.0.0.0", 0))
+        for count in range(3):
+            stream.close_with_reset(sock)
+            wait_for(lambda: accepted.ended, "the server to see it end")  # noqa: B023
+            if count:
+                time.sleep(1.2)  # upkeep, once a second, has looked
+            sock, accepted = takes_the_place()
+            want.append(SOURCE)
+            for _ in range(3):
+                stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+            equal([one.peer for one in server.accepted], want, "clients")
+        equal(is_full(running), 1, "known to be full")
+        connections.clear(but=1)
+    wait_for(lambda: not is_full(running), "room to be found")
+    relays(env, server)
+    equal(len(running.connections()), 1, "connections listed")
+
+
+@needs(INLINE, BPFTOOL, MEMORY)
+def test_few_places_free_inline(env):
+    """Where one place is free, who gets it is shown right, and who does not is
+    reset, each time; with room for many nobody is tried any more.
+
+    Fails if rp_is_full(), accept.bpf.c, clears `full` when there is one place, or
+    clear_full(), datapath_upkeep.c, with a SLACK of 1; and without clear_full().
+    """
+    server = inline.Server.start(env)
+    few_places_free(env, inline.daemon(env), server)
+
+
+@needs(BPF, BPFTOOL, MEMORY)
+def test_few_places_free_shown(env):
+    """The same for a handler. Fails if is_full(), datapath.c, clears `full`."""
+    handler = env.handler()
+    few_places_free(env, env.relay(offload="off"), handler)
 
 
 def ended_in_the_queue(env, running, count=1):

@@ -66,10 +66,10 @@ class Map:
     def remove(self, key):
         self._batch(BPF_MAP_DELETE_BATCH, bytearray(key), None)
 
-    def clear(self):
+    def clear(self, but=0):
         """Takes out what fill() put in."""
-        for first in range(0, self.size, BATCH):
-            count = min(BATCH, self.size - first)
+        for first in range(0, self.size - but, BATCH):
+            count = min(BATCH, self.size - but - first)
             self._batch(BPF_MAP_DELETE_BATCH, self._keys(first, count), None)
 
     def fill(self, byte=b"\0", but=0):
