@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * datapath_handshakes.c - the table of handshakes as the daemon sees it, in
- * the maps' own memory: clients that say nothing are woken, or forgotten.
+ * the maps' own memory: clients that say nothing are woken, or forgotten, and
+ * so is what nothing became of.
  */
 #include <errno.h>
 #include <netinet/ip.h>
@@ -19,6 +20,12 @@
 
 /* How long a client that may be silent is probed. */
 #define PROBED_NS 5000000000ULL
+
+/*
+ * How long after header_timeout an entry waits for a socket, or for the peer's
+ * next try: those are at most 120 s apart (TCP_RTO_MAX).
+ */
+#define WAITING_NS 300000000000ULL
 
 struct probe {
 	struct {
@@ -151,6 +158,13 @@ struct review {
 	struct rp_listener listener;
 };
 
+/* Unless the place is another's by now: `known` is what `tag` was. */
+static bool forget(uint32_t *tag, uint32_t known)
+{
+	return __atomic_compare_exchange_n(tag, &known, RP_TAG_FREE, false,
+					   __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+
 /* `known`: what `tag` was when the handshake was read. */
 static void on_overdue(struct datapath *datapath,
 		       const struct rp_handshake *handshake, uint32_t *tag,
@@ -163,11 +177,8 @@ static void on_overdue(struct datapath *datapath,
 
 	if (listener->mode == RP_MODE_REQUIRED ||
 	    datapath_age(handshake->since, review->now) >= limit + PROBED_NS) {
-		if (!__atomic_compare_exchange_n(tag, &known, RP_TAG_FREE,
-						 false, __ATOMIC_SEQ_CST,
-						 __ATOMIC_SEQ_CST))
-			return;
-		if (handshake->listener < RP_LISTENERS_MAX)
+		if (forget(tag, known) &&
+		    handshake->listener < RP_LISTENERS_MAX)
 			datapath->timeouts[handshake->listener]++;
 		return;
 	}
@@ -213,6 +224,8 @@ static void review_handshake(struct datapath *datapath, uint32_t place,
 	uint32_t *tag = &datapath->tags[place / RP_WAYS].tags[place % RP_WAYS];
 	uint32_t known = __atomic_load_n(tag, __ATOMIC_SEQ_CST);
 	struct rp_handshake handshake;
+	uint64_t age, timeout = 0;
+	bool listened;
 
 	if (known == RP_TAG_FREE)
 		return;
@@ -223,13 +236,17 @@ static void review_handshake(struct datapath *datapath, uint32_t place,
 		review->stray = true;
 		return;
 	}
-	if (!find_listener(datapath, handshake.listener, review))
-		return;
-	review->stray |= handshake.stage == RP_STAGE_STRAY;
-	if (handshake.stage == RP_STAGE_SYN_RECEIVED &&
-	    datapath_age(handshake.since, review->now) >=
-		    review->listener.header_timeout * 1000000ULL)
+	listened = find_listener(datapath, handshake.listener, review);
+	if (listened)
+		timeout = review->listener.header_timeout * 1000000ULL;
+	age = datapath_age(handshake.since, review->now);
+	if (handshake.stage == RP_STAGE_STRAY) /* goes with its socket */
+		review->stray |= listened;
+	else if (listened && handshake.stage == RP_STAGE_SYN_RECEIVED &&
+		 age >= timeout)
 		on_overdue(datapath, &handshake, tag, known, review);
+	else if (age >= timeout + WAITING_NS)
+		forget(tag, known);
 }
 
 /*
@@ -249,7 +266,8 @@ static void shut(__u64 *gone, uint64_t *seen, uint64_t ever, bool found)
  * their right, and the server may have to begin: the ACK with which they
  * answer a probe is all that TC needs to have the socket created. Those that
  * must send a header, or don't answer, lose their entry, and so are reset
- * should they ever speak.
+ * should they ever speak. What waits for anything else in vain is forgotten
+ * too, so that the gates shut and places don't fill up.
  */
 void datapath_review_handshakes(struct datapath *datapath, uint64_t now)
 {

@@ -395,6 +395,64 @@ static void test_left_behind(void **state)
 	assert_gone();
 }
 
+#define SECOND 1000000000ULL
+
+/* An entry behind the first buckets, one bucket for each stage. */
+static uint32_t *enter(struct datapath *datapath, uint32_t way,
+		       enum rp_stage stage, uint32_t listener, uint64_t since)
+{
+	uint32_t bucket = RP_BUCKETS_FIRST + stage;
+	uint32_t *tag = &datapath->tags[bucket].tags[way];
+
+	datapath->handshakes[bucket * RP_WAYS + way] = (struct rp_handshake){
+		.listener = listener, .stage = stage, .since = since};
+	*tag = 0x1001;
+	return tag;
+}
+
+/* Handshakes that no socket came of go, but for strays, who have one. */
+static void test_forgotten(void **state)
+{
+	const uint64_t now = 10000 * SECOND, late = now - 600 * SECOND;
+	struct datapath *datapath = open_datapath();
+	uint32_t number, *old[7], *gone[7], *young[7];
+	struct sample one;
+
+	(void)state;
+	if (features.offload < RP_OFFLOAD_ACCEPT) {
+		datapath_close(datapath, true);
+		skip();
+	}
+	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
+	number = configure(datapath, &one.config);
+	for (int stage = 0; stage <= RP_STAGE_NOBODY; stage++) {
+		old[stage] = enter(datapath, 0, stage, number, late);
+		gone[stage] = enter(datapath, 1, stage, number + 1, late);
+		young[stage] =
+			enter(datapath, 2, stage, number, now - 150 * SECOND);
+	}
+	datapath->gates->spilled++;
+	for (int turn = 0; turn < 3; turn++)
+		datapath_review_handshakes(datapath, now);
+	for (int stage = 0; stage <= RP_STAGE_NOBODY; stage++) {
+		bool stray = stage == RP_STAGE_STRAY;
+		bool silent = stage == RP_STAGE_SYN_RECEIVED;
+
+		assert_int_equal(*old[stage] != RP_TAG_FREE, stray);
+		assert_int_equal(*gone[stage] != RP_TAG_FREE, stray);
+		assert_int_equal(*young[stage] != RP_TAG_FREE, !silent);
+		*old[stage] = *gone[stage] = *young[stage] = RP_TAG_FREE;
+	}
+	assert_int_not_equal(datapath->gates->spilled_gone,
+			     datapath->gates->spilled);
+	for (int turn = 0; turn < 2; turn++)
+		datapath_review_handshakes(datapath, now);
+	assert_int_equal(datapath->gates->spilled_gone,
+			 datapath->gates->spilled);
+	datapath_close(datapath, true);
+	assert_gone();
+}
+
 /* Every call is safe where there is no kernel part. */
 static void test_without(void **state)
 {
@@ -465,6 +523,7 @@ int main(void)
 		cmocka_unit_test(test_other_netns),
 		cmocka_unit_test(test_attached_survive),
 		cmocka_unit_test(test_left_behind),
+		cmocka_unit_test(test_forgotten),
 		cmocka_unit_test(test_without),
 		cmocka_unit_test(test_choice),
 	};

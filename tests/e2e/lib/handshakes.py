@@ -4,6 +4,7 @@ empty places. See struct rp_handshake and struct rp_bucket in abi.h."""
 
 import mmap
 import struct
+import time
 
 from . import maps
 
@@ -52,10 +53,11 @@ class Handshakes:
 
     def drive_out(self):
         """What is there is forgotten, and every place is taken: by nobody, and for
-        so long that whoever comes has it."""
+        longer than by whoever comes; but not so long that the daemon frees it."""
+        since = struct.pack("=Q", time.clock_gettime_ns(time.CLOCK_BOOTTIME))
         memory, size, each = self._entries
         for place in range(size // each):
-            memory[place * each + SINCE:place * each + SINCE + 8] = bytes(8)
+            memory[place * each + SINCE:place * each + SINCE + 8] = since
         memory, size, _ = self._tags
         memory[:size] = struct.pack("=I", 0xfefefeff) * (size // 4)
 
