@@ -135,7 +135,7 @@ static int make_listener(const struct attached_port *attached,
 	listener.listen[1] = address_make(any6, attached->port);
 	listener.n_listen = 2;
 	listener.line = attached->port;
-	listener.attached = true;
+	listener.attached = n ? RP_ATTACHED_OWN : RP_ATTACHED_GLOBAL;
 	listener.delivery = RP_DELIVERY_INLINE;
 	listener.client_address = CLIENT_ADDRESS_GETPEERNAME;
 	/* Whoever attaches wants headers read. */

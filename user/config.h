@@ -53,9 +53,9 @@ struct listener_config {
 	enum offload_wanted offload;
 	enum client_address client_address;
 	uint32_t header_timeout_ms;
-	uint32_t header_max;	 /* bytes */
-	bool special_source;	 /* believe loopback, multicast, ... */
-	bool attached;		 /* by realpeerctl attach, not by a file */
+	uint32_t header_max; /* bytes */
+	bool special_source; /* believe loopback, multicast, ... */
+	enum rp_attached attached;
 	uint16_t tlvs_forwarded; /* proxy-v2: enum rp_tlv_bit */
 };
 

@@ -256,7 +256,7 @@ static void forget_attached(struct datapath *datapath)
 					 sizeof(old), 0) ||
 		    !old.attached)
 			continue;
-		old.attached = 0;
+		old.attached = RP_ATTACHED_NOT;
 		bpf_map__update_elem(map, &number, sizeof(number), &old,
 				     sizeof(old), BPF_EXIST);
 	}
@@ -302,7 +302,7 @@ static int apply(struct datapath *datapath, const uint32_t *numbers)
 	return 0;
 }
 
-/* The trusted prefixes of a listener that attach made. */
+/* The trusted prefixes of a port that was attached with its own. */
 static int restore_trusted(struct bpf_map *map, __u32 number,
 			   struct prefix **ret_trusted, size_t *ret_n)
 {
@@ -333,21 +333,22 @@ static int restore_trusted(struct bpf_map *map, __u32 number,
 static int restore_port(struct datapath *datapath, __u32 number,
 			struct attached *attached)
 {
-	struct prefix *trusted;
+	struct prefix *trusted = NULL;
 	struct rp_listener old;
 	unsigned int port;
-	size_t n;
-	int error;
+	size_t n = 0;
+	int error = 0;
 
 	if (bpf_map__lookup_elem(datapath->skeleton->maps.listeners, &number,
 				 sizeof(number), &old, sizeof(old), 0) ||
 	    !old.attached || sscanf(old.name, ATTACH_NAME_FORMAT, &port) != 1)
 		return 0;
-	error = restore_trusted(datapath->skeleton->maps.trusted, number,
-				&trusted, &n);
-	if (error)
-		return error;
-	error = attached_add(attached, port, trusted, n);
+	/* Of [global]'s none that it does not have any more. */
+	if (old.attached == RP_ATTACHED_OWN)
+		error = restore_trusted(datapath->skeleton->maps.trusted,
+					number, &trusted, &n);
+	if (!error)
+		error = attached_add(attached, port, trusted, n);
 	free(trusted);
 	return error;
 }

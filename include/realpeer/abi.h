@@ -321,6 +321,13 @@ enum rp_untrusted {
 	RP_UNTRUSTED_DIRECT = 1,
 };
 
+/* Who made a listener, and whom it trusts from the next start on. */
+enum rp_attached {
+	RP_ATTACHED_NOT = 0,	/* a file */
+	RP_ATTACHED_OWN = 1,	/* realpeerctl, with prefixes of its own */
+	RP_ATTACHED_GLOBAL = 2, /* realpeerctl: whom [global] trusts by then */
+};
+
 /* Value of `listeners`, whose key is the listener's number. */
 struct rp_listener {
 	char name[RP_NAME_LEN];
@@ -329,7 +336,7 @@ struct rp_listener {
 	__u8 offload;	      /* enum rp_offload, as chosen */
 	__u8 untrusted;	      /* enum rp_untrusted */
 	__u8 special_source;  /* 1: loopback, multicast, ... accepted */
-	__u8 attached;	      /* 1: by realpeerctl, not by a file */
+	__u8 attached;	      /* enum rp_attached */
 	__u16 handler_port;   /* inline: the handler's local port */
 	__u32 header_max;     /* bytes */
 	__u32 header_timeout; /* ms */

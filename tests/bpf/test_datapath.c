@@ -351,7 +351,7 @@ static void test_attached_survive(void **state)
 
 	(void)state;
 	sample(&one, "port-1883", "0.0.0.0:1883", "10.1.0.0/16");
-	one.listener.attached = true;
+	one.listener.attached = RP_ATTACHED_OWN;
 	configure(datapath, &one.config);
 	datapath_close(datapath, false);
 	datapath = open_datapath();
@@ -361,6 +361,16 @@ static void test_attached_survive(void **state)
 	assert_int_equal(attached.ports[0].n_trusted, 1);
 	assert_memory_equal(&attached.ports[0].trusted[0], &one.trusted,
 			    sizeof(one.trusted));
+	attached_clear(&attached);
+
+	/* Whom [global] trusts the configuration says. */
+	one.listener.attached = RP_ATTACHED_GLOBAL;
+	configure(datapath, &one.config);
+	datapath_close(datapath, false);
+	datapath = open_datapath();
+	assert_int_equal(datapath_restore_attached(datapath, &attached), 0);
+	assert_int_equal(attached.n, 1);
+	assert_int_equal(attached.ports[0].n_trusted, 0);
 	attached_clear(&attached);
 
 	one.config.n_listeners = 0;

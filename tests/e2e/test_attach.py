@@ -9,7 +9,7 @@ from lib.inline import INLINE, PAYLOAD
 from lib.poll import check, equal
 from lib.realpeer import GLOBAL, listener
 from lib.requirement import BPFTOOL, needs
-from lib.topology import CLIENTS, LB, LB_FRONT, SERVER
+from lib.topology import CLIENTS, LB, LB_FRONT, SERVER, TRUSTED
 
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
@@ -55,6 +55,28 @@ def test_after_a_crash(env):
     equal(names(running), ["other", "port-1883"], "listeners")
     works(env, server)
     running.ctl("detach", "1883")
+
+
+@needs(INLINE)
+def test_whom_global_trusts(env):
+    """Without --trusted that is whom [global] trusts now, not whom it did at the
+    attach; a reload and a crash make no difference.
+
+    Fails if restore_port(), datapath_maps.c, takes the prefixes of any port.
+    """
+    server = inline.Server.start(env)
+    others = GLOBAL.replace(TRUSTED, "192.0.2.0/24")
+    running = env.realpeerd("")
+    running.ctl("attach", "1883")
+    works(env, server)
+    running.configure(others)
+    running.stop(signal.SIGKILL)
+    running.start()
+    stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
+    running.reload(GLOBAL)
+    works(env, server)
+    running.reload(others)
+    stream.refused(env.lb, ADDRESS, HEADER + PAYLOAD)
 
 
 @needs(INLINE)

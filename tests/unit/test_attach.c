@@ -99,7 +99,7 @@ static void test_listener(void **state)
 	assert_int_equal(config->n_listeners, 2);
 	listener = &config->listeners[1];
 	assert_string_equal(listener->name, "port-1883");
-	assert_true(listener->attached);
+	assert_int_equal(listener->attached, RP_ATTACHED_OWN);
 	assert_int_equal(listener->delivery, RP_DELIVERY_INLINE);
 	assert_int_equal(listener->mode, RP_MODE_ENABLED);
 	assert_int_equal(listener->header_max, 4096);
@@ -123,6 +123,7 @@ static void test_global_trusted(void **state)
 	(void)state;
 	assert_int_equal(attached_add(&attached, 1883, NULL, 0), 0);
 	assert_int_equal(attached_extend(&attached, config), 0);
+	assert_int_equal(config->listeners[0].attached, RP_ATTACHED_GLOBAL);
 	assert_int_equal(config->listeners[0].n_trusted, 1);
 	assert_memory_equal(config->listeners[0].trusted,
 			    config->global.trusted, sizeof(struct prefix));
