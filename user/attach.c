@@ -137,6 +137,7 @@ static int make_listener(const struct attached_port *attached,
 	listener.line = attached->port;
 	listener.attached = n ? RP_ATTACHED_OWN : RP_ATTACHED_GLOBAL;
 	listener.delivery = RP_DELIVERY_INLINE;
+	listener.offload = OFFLOAD_WANTED_AUTO;
 	listener.client_address = CLIENT_ADDRESS_GETPEERNAME;
 	/* Whoever attaches wants headers read. */
 	if (listener.mode == RP_MODE_DISABLED)

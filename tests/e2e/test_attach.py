@@ -80,6 +80,18 @@ def test_whom_global_trusts(env):
 
 
 @needs(INLINE)
+def test_beside_less_offload(env):
+    """What relayed listeners are to have says nothing of a port that is attached.
+    Fails without OFFLOAD_WANTED_AUTO in make_listener(), attach.c."""
+    server = inline.Server.start(env)
+    for offload in ("off", "peek"):
+        running = env.realpeerd(f"[global]\noffload = {offload}\n", name=offload)
+        running.ctl("attach", "1883", "--trusted", f"{LB}/32")
+        works(env, server)
+        running.stop()
+
+
+@needs(INLINE)
 def test_configured_by_a_reload(env):
     """The files have the port from then on, and no connection is lost over it.
     Fails without drop_rivalled() in switch_setup(), daemon_setup.c: detach finds it.

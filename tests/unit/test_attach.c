@@ -21,6 +21,7 @@ static struct config *make_config(enum rp_mode mode)
 	config->references = 1;
 	config->global.mode = mode;
 	config->global.header_max = 4096;
+	config->global.offload = OFFLOAD_WANTED_PEEK;
 	config->global.trusted = calloc(1, sizeof(struct prefix));
 	config->global.n_trusted = 1;
 	assert_int_equal(prefix_parse("10.0.0.0/8", config->global.trusted), 0);
@@ -102,6 +103,7 @@ static void test_listener(void **state)
 	assert_int_equal(listener->attached, RP_ATTACHED_OWN);
 	assert_int_equal(listener->delivery, RP_DELIVERY_INLINE);
 	assert_int_equal(listener->mode, RP_MODE_ENABLED);
+	assert_int_equal(listener->offload, OFFLOAD_WANTED_AUTO);
 	assert_int_equal(listener->header_max, 4096);
 	assert_int_equal(listener->n_trusted, 1);
 	assert_memory_equal(listener->trusted, &trusted, sizeof(trusted));
