@@ -106,10 +106,31 @@ static const struct listener_config *find_listener(const struct config *config,
 	return NULL;
 }
 
-const struct listener_config *attached_rival(const struct config *config,
-					     uint16_t port)
+static void make_name(uint16_t port, char name[RP_NAME_LEN])
 {
-	return find_listener(config, any6, port);
+	snprintf(name, RP_NAME_LEN, ATTACH_NAME_FORMAT, port);
+}
+
+const struct listener_config *attached_rival(const struct config *config,
+					     uint16_t port,
+					     const char **ret_what)
+{
+	const struct listener_config *rival = find_listener(config, any6, port);
+	char name[RP_NAME_LEN];
+
+	if (rival) {
+		*ret_what = "it";
+		return rival;
+	}
+	make_name(port, name);
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		rival = &config->listeners[i];
+		if (rival->attached || strcmp(rival->name, name) != 0)
+			continue;
+		*ret_what = "its name";
+		return rival;
+	}
+	return NULL;
 }
 
 /* On 0.0.0.0 and [::], as the server itself listens wherever it likes. */
@@ -142,8 +163,7 @@ static int make_listener(const struct attached_port *attached,
 	/* Whoever attaches wants headers read. */
 	if (listener.mode == RP_MODE_DISABLED)
 		listener.mode = RP_MODE_REQUIRED;
-	snprintf(listener.name, sizeof(listener.name), ATTACH_NAME_FORMAT,
-		 attached->port);
+	make_name(attached->port, listener.name);
 	*ret = listener;
 	return 0;
 }
@@ -162,8 +182,9 @@ int attached_extend(const struct attached *attached, struct config *config)
 	for (size_t i = 0; i < attached->n; i++) {
 		struct listener_config *new = &listeners[config->n_listeners];
 		uint16_t port = attached->ports[i].port;
+		const char *what;
 
-		if (attached_rival(config, port))
+		if (attached_rival(config, port, &what))
 			continue;
 		error = make_listener(&attached->ports[i], &config->global,
 				      new);

@@ -14,7 +14,10 @@
 
 #include "config.h"
 
-/* A listener that attach made is named so; a file must not use the name. */
+/*
+ * A listener that attach made is named so. A name has one number in the maps:
+ * the port of one that a file names so is not attached.
+ */
 #define ATTACH_NAME_FORMAT "port-%u"
 
 struct attached_port {
@@ -51,10 +54,11 @@ void attached_clear(struct attached *attached);
 
 /*
  * The listener of the files that has the port on [::], which is every address
- * that no other has, or NULL.
+ * that no other has, or the name; and which of them, in words. Or NULL.
  */
 const struct listener_config *attached_rival(const struct config *config,
-					     uint16_t port);
+					     uint16_t port,
+					     const char **ret_what);
 
 /*
  * Adds the listeners to a configuration that nobody else has seen yet, but for

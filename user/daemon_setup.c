@@ -76,16 +76,17 @@ static void drop_rivalled(struct daemon *daemon)
 {
 	struct attached *attached = &daemon->attached;
 	const struct listener_config *rival;
+	const char *what;
 	uint16_t port;
 
 	for (size_t i = attached->n; i-- > 0;) {
 		port = attached->ports[i].port;
-		rival = attached_rival(daemon->setup.config, port);
+		rival = attached_rival(daemon->setup.config, port, &what);
 		if (!rival)
 			continue;
 		log_warning("msg=\"port %u is not attached: listener "
-			    "'%s' has it, %s:%u\"",
-			    port, rival->name, rival->file, rival->line);
+			    "'%s' has %s, %s:%u\"",
+			    port, rival->name, what, rival->file, rival->line);
 		attached_remove(attached, port);
 	}
 }

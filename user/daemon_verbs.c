@@ -114,15 +114,18 @@ static int parse_trusted(const json_t *request, FILE *out,
 	return 0;
 }
 
-/* Has a listener of the files taken all of the port? */
+/* Has a listener of the files taken all of the port, or its name? */
 static bool tell_rival(const struct daemon *daemon, uint16_t port, FILE *out)
 {
+	const char *what;
 	const struct listener_config *rival =
-		attached_rival(daemon->setup.config, port);
+		attached_rival(daemon->setup.config, port, &what);
 
 	if (rival)
-		fprintf(out, "%s:%u: listener '%s' has port %u", rival->file,
-			rival->line, rival->name, port);
+		fprintf(out,
+			"%s:%u: port %u cannot be attached: listener '%s' has "
+			"%s",
+			rival->file, rival->line, port, rival->name, what);
 	return rival;
 }
 

@@ -111,7 +111,8 @@ def test_configured_by_a_reload(env):
     works(env, server)
     check("not attached" in running.ctl("detach", "1883", status=1), "not clear")
     said = running.ctl("attach", "1883", "--trusted", f"{LB}/32", status=1)
-    check("realpeerd.conf:11: listener 'mqtt' has port 1883" in said, f"not clear: {said}")
+    check("realpeerd.conf:11: port 1883 cannot be attached: listener 'mqtt' has it" in said,
+          f"not clear: {said}")
     equal(names(running), ["mqtt", "other"], "listeners")
     works(env, server)
 
@@ -147,6 +148,31 @@ def test_configured_by_a_start(env):
     running.start()
     rivalled(running)
     works(env, server)
+
+
+@needs(INLINE)
+def test_name_in_the_files(env):
+    """A name has one number, under which one listener is: no settings, and nobody's
+    trust, of the other's. Fails without the name in attached_rival(), attach.c."""
+    server = inline.Server.start(env, ("0.0.0.0", 1883))
+    same = listener("port-1883", listen=f"{SERVER}:1884", handler=1883, delivery="inline",
+                    trusted="192.0.2.0/24")
+    other = (SERVER, 1884)
+    running = env.realpeerd(same)
+    said = running.ctl("attach", "1883", "--trusted", f"{LB}/32", status=1)
+    check("port 1883 cannot be attached: listener 'port-1883' has its name" in said,
+          f"not clear: {said}")
+    stream.refused(env.lb, other, HEADER + PAYLOAD)
+    for change in (running.reload, lambda: (running.stop(signal.SIGKILL), running.start())):
+        running.reload(OTHER)
+        running.ctl("attach", "1883", "--trusted", f"{LB}/32")
+        works(env, server)
+        running.configure(GLOBAL + same)
+        change()
+        running.process.wait_log("port 1883 is not attached: listener 'port-1883' has its name, ")
+        equal(names(running), ["port-1883"], "listeners")
+        stream.refused(env.lb, other, HEADER + PAYLOAD)
+        check("not attached" in running.ctl("detach", "1883", status=1), "not clear")
 
 
 def names(running):

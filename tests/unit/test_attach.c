@@ -146,12 +146,13 @@ static void test_taken_address(void **state)
 		struct config *config = make_config(RP_MODE_REQUIRED);
 		const struct listener_config *listener;
 		struct attached attached = {0};
+		const char *what = NULL;
 		char text[ADDRESS_TEXT_MAX];
 
 		add_listener(config, taken[i]);
 		assert_int_equal(attached_add(&attached, 1883, NULL, 0), 0);
 		assert_int_equal(attached_extend(&attached, config), 0);
-		assert_null(attached_rival(config, 1883));
+		assert_null(attached_rival(config, 1883, &what));
 		assert_int_equal(config->n_listeners, 2);
 		listener = &config->listeners[1];
 		assert_int_equal(listener->n_listen, i == 2 ? 1 : 2);
@@ -168,6 +169,7 @@ static void test_rival(void **state)
 {
 	struct config *config = make_config(RP_MODE_REQUIRED);
 	struct attached attached = {0};
+	const char *what = NULL;
 
 	(void)state;
 	add_listener(config, "[::]:1883");
@@ -176,8 +178,33 @@ static void test_rival(void **state)
 	assert_int_equal(attached_extend(&attached, config), 0);
 	assert_int_equal(config->n_listeners, 2);
 	assert_string_equal(config->listeners[1].name, "port-5672");
-	assert_ptr_equal(attached_rival(config, 1883), config->listeners);
-	assert_null(attached_rival(config, 5672));
+	assert_ptr_equal(attached_rival(config, 1883, &what),
+			 config->listeners);
+	assert_string_equal(what, "it");
+	assert_null(attached_rival(config, 5672, &what));
+	config_unref(config);
+	attached_clear(&attached);
+}
+
+/* A name has one number: its listener is the one that a file names so. */
+static void test_namesake(void **state)
+{
+	struct config *config = make_config(RP_MODE_REQUIRED);
+	struct attached attached = {0};
+	const char *what = NULL;
+
+	(void)state;
+	add_listener(config, "192.0.2.1:80");
+	strcpy(config->listeners[0].name, "port-1883");
+	assert_int_equal(attached_add(&attached, 1883, NULL, 0), 0);
+	assert_int_equal(attached_add(&attached, 80, NULL, 0), 0);
+	assert_int_equal(attached_extend(&attached, config), 0);
+	assert_int_equal(config->n_listeners, 2);
+	assert_string_equal(config->listeners[1].name, "port-80");
+	assert_ptr_equal(attached_rival(config, 1883, &what),
+			 config->listeners);
+	assert_string_equal(what, "its name");
+	assert_null(attached_rival(config, 80, &what));
 	config_unref(config);
 	attached_clear(&attached);
 }
@@ -191,6 +218,7 @@ int main(void)
 		cmocka_unit_test(test_global_trusted),
 		cmocka_unit_test(test_taken_address),
 		cmocka_unit_test(test_rival),
+		cmocka_unit_test(test_namesake),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
