@@ -14,8 +14,11 @@
 
 static void look_at(struct inherited *inherited, int fd, const char *name)
 {
-	socklen_t len = sizeof(int);
+	struct sockaddr_storage bound;
+	socklen_t len = sizeof(bound);
 	int v6only = 0;
+	uint16_t port;
+	uint8_t ip[16];
 
 	inherited->fd = fd;
 	inherited->stored =
@@ -23,9 +26,12 @@ static void look_at(struct inherited *inherited, int fd, const char *name)
 	if (sd_is_socket_inet(fd, AF_UNSPEC, SOCK_STREAM, 1, 0) <= 0)
 		return;
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	inherited->address.len = sizeof(inherited->address.in6);
-	if (getsockname(fd, &inherited->address.sa, &inherited->address.len))
-		inherited->address.len = 0;
+	/* As address_parse() has it: IPv4 for v4-mapped. */
+	if (getsockname(fd, (struct sockaddr *)&bound, &len) == 0) {
+		address_split((struct sockaddr *)&bound, ip, &port);
+		inherited->address = address_make(ip, port);
+	}
+	len = sizeof(v6only);
 	if (getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len) == 0)
 		inherited->v6only = v6only;
 }

@@ -84,11 +84,11 @@ int address_parse(const char *text, struct address *ret)
 	memcpy(host, start, len);
 	host[len] = '\0';
 	if (v6) {
-		address.in6.sin6_family = AF_INET6;
-		address.in6.sin6_port = htons(port);
-		address.len = sizeof(address.in6);
-		if (inet_pton(AF_INET6, host, &address.in6.sin6_addr) != 1)
+		uint8_t ip[16];
+
+		if (inet_pton(AF_INET6, host, ip) != 1)
 			return -EINVAL;
+		address = address_make(ip, port);
 	} else {
 		address.in.sin_family = AF_INET;
 		address.in.sin_port = htons(port);

@@ -36,7 +36,10 @@ struct prefix {
 /* 1 to 65535, decimal digits only. */
 int port_parse(const char *text, uint16_t *ret);
 
-/* "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path" */
+/*
+ * "192.0.2.1:80", "[2001:db8::1]:80", "unix:/path"; "[::ffff:192.0.2.1]:80" is
+ * the first of these, since that is where its connections go.
+ */
 int address_parse(const char *text, struct address *ret);
 
 /* CIDR or one address; host bits are cleared. ::/0 holds IPv4 as well. */

@@ -5,6 +5,7 @@
  */
 #include "activation.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -127,6 +128,33 @@ static int take_stored(void)
 	return 0;
 }
 
+/* A .socket unit may have 127.0.0.1 in the form of IPv6. */
+static int take_mapped(void)
+{
+	struct sockaddr_in6 mapped = {.sin6_family = AF_INET6};
+	int fd = socket(AF_INET6, SOCK_STREAM, 0), zero = 0;
+	struct address expected;
+	struct activation passed;
+	socklen_t len = sizeof(mapped);
+
+	inet_pton(AF_INET6, "::ffff:127.0.0.1", &mapped.sin6_addr);
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	if (bind(fd, (struct sockaddr *)&mapped, sizeof(mapped)) < 0 ||
+	    listen(fd, 1) < 0)
+		return 1;
+	getsockname(fd, (struct sockaddr *)&mapped, &len);
+	place(fcntl(fd, F_DUPFD, 50), 3);
+	set_environment("1");
+	if (address_parse("127.0.0.1:9", &expected) < 0 ||
+	    activation_take(&passed) != 0 || passed.n != 1)
+		return 2;
+	expected.in.sin_port = mapped.sin6_port;
+	if (!address_equal(&passed.sockets[0].address, &expected))
+		return 3;
+	activation_finish(&passed);
+	return 0;
+}
+
 static int take_none(void)
 {
 	struct activation passed;
@@ -189,6 +217,12 @@ static void none(void **state)
 	in_child(take_none);
 }
 
+static void mapped(void **state)
+{
+	(void)state;
+	in_child(take_mapped);
+}
+
 static void nonsense(void **state)
 {
 	(void)state;
@@ -198,9 +232,8 @@ static void nonsense(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(four),
-		cmocka_unit_test(stored),
-		cmocka_unit_test(none),
+		cmocka_unit_test(four),	    cmocka_unit_test(stored),
+		cmocka_unit_test(mapped),   cmocka_unit_test(none),
 		cmocka_unit_test(nonsense),
 	};
 

@@ -63,6 +63,19 @@ static void addresses(void **state)
 	}
 }
 
+/* One destination in two spellings is one address. */
+static void mapped_address(void **state)
+{
+	struct address plain, mapped;
+
+	(void)state;
+	assert_int_equal(address_parse("192.0.2.1:80", &plain), 0);
+	assert_int_equal(address_parse("[::ffff:192.0.2.1]:80", &mapped), 0);
+	assert_true(address_equal(&plain, &mapped));
+	assert_int_equal(address_parse("[::ffff:c000:201]:80", &mapped), 0);
+	assert_true(address_equal(&plain, &mapped));
+}
+
 static void bad_addresses(void **state)
 {
 	static const char *const bad[] = {
@@ -288,6 +301,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(ports),
 		cmocka_unit_test(addresses),
+		cmocka_unit_test(mapped_address),
 		cmocka_unit_test(bad_addresses),
 		cmocka_unit_test(unix_addresses),
 		cmocka_unit_test(other_families),

@@ -445,6 +445,8 @@ static void loops(void **state)
 		{"0.0.0.0:80", "127.0.0.1:80", true},
 		{"0.0.0.0:80", "127.9.9.9:80", true},
 		{"0.0.0.0:80", "0.0.0.0:80", true},
+		{"0.0.0.0:80", "[::ffff:127.0.0.1]:80", true},
+		{"[::ffff:127.0.0.1]:80", "127.0.0.1:80", true},
 		{"[::]:80", "[::1]:80", true},
 		{"192.0.2.1:1, [::1]:80", "[::1]:80", true},
 		{"0.0.0.0:80", "127.0.0.1:81", false},
@@ -479,6 +481,19 @@ static void addresses_of_two(void **state)
 	    "@/a.conf:2\n"
 	    "@/conf.d/1.conf:2: listen: 0.0.0.0:81 belongs to listener 'b', "
 	    "@/a.conf:4\n");
+}
+
+/* A connection has one destination, however it is written. */
+static void addresses_written_twice(void **state)
+{
+	bad(state,
+	    "[listener a]\nlisten = 192.0.2.1:80, 0.0.0.0:81\n"
+	    "[listener b]\nlisten = [::ffff:192.0.2.1]:80\n"
+	    "[listener c]\nlisten = [::ffff:0:0]:81, [::]:81\n",
+	    "@/a.conf:4: listen: 192.0.2.1:80 belongs to listener 'a', "
+	    "@/a.conf:2\n"
+	    "@/a.conf:6: listen: 0.0.0.0:81 belongs to listener 'a', "
+	    "@/a.conf:2\n");
 }
 
 static void too_many_trusted(void **state)
@@ -610,6 +625,7 @@ int main(void)
 		TEST(relay_keys),
 		TEST(loops),
 		TEST(addresses_of_two),
+		TEST(addresses_written_twice),
 		TEST(too_many_trusted),
 		TEST(all_errors),
 		TEST(no_file),
