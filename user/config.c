@@ -117,12 +117,28 @@ static bool takes_loopback(const struct address *listen,
 	       listen->in.sin_addr.s_addr == htonl(INADDR_ANY);
 }
 
+/* Where connect() goes: for the unspecified address, to the loopback one. */
+static struct address destination(const struct address *handler)
+{
+	struct address to = *handler;
+
+	if (to.sa.sa_family == AF_INET6) {
+		if (IN6_IS_ADDR_UNSPECIFIED(&to.in6.sin6_addr))
+			to.in6.sin6_addr = in6addr_loopback;
+	} else if (to.in.sin_addr.s_addr == htonl(INADDR_ANY)) {
+		to.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	}
+	return to;
+}
+
 /* Would a connection to the handler come back to the listener? */
 static bool handler_is_listener(const struct listener_config *listener)
 {
+	struct address to = destination(&listener->handler);
+
 	for (size_t i = 0; i < listener->n_listen; i++) {
-		if (address_equal(&listener->handler, &listener->listen[i]) ||
-		    takes_loopback(&listener->listen[i], &listener->handler))
+		if (address_equal(&to, &listener->listen[i]) ||
+		    takes_loopback(&listener->listen[i], &to))
 			return true;
 	}
 	return false;
