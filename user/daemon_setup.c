@@ -157,28 +157,37 @@ void daemon_apply_log_level(const struct daemon *daemon)
 			      : daemon->setup.config->log_level);
 }
 
+/* The threads first: the kernel hands over as soon as it knows. */
+static int put_in_force(struct daemon *daemon, const struct setup *setup,
+			FILE *errors)
+{
+	const struct setup *old = &daemon->setup;
+	int r = server_reload(daemon->server, setup->config, setup->numbers);
+
+	if (r < 0)
+		return r;
+	r = datapath_configure(daemon->datapath, setup->config, setup->numbers);
+	if (r < 0 && server_reload(daemon->server, old->config, old->numbers)) {
+		/* Not settled, so that who was served before still is. */
+		fprintf(errors, "%s:0: the kernel part is as before: %s\n",
+			daemon->options.config_path, strerror(-r));
+		return -ENOTRECOVERABLE;
+	}
+	server_settle(daemon->server);
+	return r;
+}
+
 /*
- * Puts `setup` into force and takes it; on failure what was in force stays.
+ * Puts `setup` into force and takes it; on failure what was in force stays, or,
+ * with -ENOTRECOVERABLE, a part of it.
  */
 static int switch_setup(struct daemon *daemon, struct setup *setup,
 			FILE *errors)
 {
-	const struct setup *old = &daemon->setup;
 	int r;
 
-	/* The threads first: the kernel hands over as soon as it knows. */
 	daemon_number(daemon, setup);
-	r = server_reload(daemon->server, setup->config, setup->numbers);
-	if (r == 0) {
-		r = datapath_configure(daemon->datapath, setup->config,
-				       setup->numbers);
-		if (r < 0 &&
-		    (server_reload(daemon->server, old->config, old->numbers) ||
-		     datapath_configure(daemon->datapath, old->config,
-					old->numbers)))
-			fprintf(errors, "%s:0: nor can it be set back\n",
-				daemon->options.config_path);
-	}
+	r = put_in_force(daemon, setup, errors);
 	if (r < 0) {
 		fprintf(errors, "%s:0: cannot be put into force: %s\n",
 			daemon->options.config_path, strerror(-r));
@@ -222,7 +231,11 @@ int daemon_reload(struct daemon *daemon, char **ret_text)
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
 		   now.tv_sec * 1000000ULL + now.tv_nsec / 1000);
 	r = daemon_run_step(daemon, reload_into, ret_text);
-	if (r < 0) {
+	if (r == -ENOTRECOVERABLE) {
+		log_error(
+			"reload msg=\"failed, and what is in force is neither "
+			"the old configuration nor the new one\"");
+	} else if (r < 0) {
 		log_error("reload msg=\"failed, the old configuration stays in "
 			  "force\"");
 	} else {

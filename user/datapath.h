@@ -86,7 +86,8 @@ void datapath_number(struct datapath *datapath, const struct config *config,
 
 /*
  * Makes the maps say what `config` says, additions first, with these numbers.
- * 0 or -errno.
+ * 0; -errno, with the maps as they were; or -ENOTRECOVERABLE (logged) if not
+ * even that can be had.
  */
 int datapath_configure(struct datapath *datapath, const struct config *config,
 		       const uint32_t *numbers);

@@ -117,6 +117,11 @@ struct tables {
 	struct table endpoints;
 	struct table trusted;
 	uint64_t ports[65536 / 64];
+	/* Which of the programs' ways the listeners have any use for. */
+	bool wakes_silent;
+	bool peeks;
+	bool screens;
+	uint32_t timeout_ms; /* the longest of inline ones */
 };
 
 static int add_listener(const struct datapath *datapath, struct tables *tables,
@@ -172,9 +177,10 @@ static int write_ports(const uint64_t *wanted, struct bpf_map *map)
 }
 
 /* Counters start at zero for a new listener and go on for a known one. */
-static int make_stats(struct bpf_map *map, const uint32_t *numbers, size_t n)
+static int make_stats(struct bpf_map *map, const struct table *listeners)
 {
 	int cpus = libbpf_num_possible_cpus();
+	struct rp_stat_key key;
 	uint64_t *zeros;
 	int error = 0;
 
@@ -183,12 +189,10 @@ static int make_stats(struct bpf_map *map, const uint32_t *numbers, size_t n)
 	zeros = calloc(cpus, sizeof(*zeros));
 	if (!zeros)
 		return -ENOMEM;
-	for (size_t i = 0; i < n * RP_STAT_COUNT && !error; i++) {
-		struct rp_stat_key key = {
-			.listener = numbers[i / RP_STAT_COUNT],
-			.stat = i % RP_STAT_COUNT,
-		};
-
+	for (size_t i = 0; i < listeners->n * RP_STAT_COUNT && !error; i++) {
+		memcpy(&key.listener, table_entry(listeners, i / RP_STAT_COUNT),
+		       sizeof(key.listener));
+		key.stat = i % RP_STAT_COUNT;
 		error = bpf_map__update_elem(map, &key, sizeof(key), zeros,
 					     cpus * sizeof(*zeros),
 					     BPF_NOEXIST);
@@ -275,18 +279,30 @@ void datapath_prune(struct datapath *datapath)
 	prune_stats(skeleton->maps.stats, &tables->listeners);
 }
 
-static int apply(struct datapath *datapath, const uint32_t *numbers)
+static void use_ways(struct datapath *datapath, const struct tables *tables)
+{
+	datapath->wakes_silent = tables->wakes_silent;
+	datapath->peeks = tables->peeks;
+	/* Its clients may be silent for longer than it is so. */
+	datapath->screens |= tables->screens;
+	datapath->settled_at =
+		clock_boot_ns() + tables->timeout_ms * 1000000ULL;
+}
+
+/* Makes the maps say what `tables` does, which the caller owns still. */
+static int apply(struct datapath *datapath, struct tables *tables)
 {
 	struct realpeer *skeleton = datapath->skeleton;
-	struct tables *tables = datapath->tables;
 	int error;
 
+	datapath->tables = tables;
+	use_ways(datapath, tables);
 	error = datapath_refresh(datapath);
 	if (!error)
-		error = make_stats(skeleton->maps.stats, numbers,
-				   tables->listeners.n);
+		error = make_stats(skeleton->maps.stats, &tables->listeners);
 	if (!error)
-		error = table_write(&tables->trusted, skeleton->maps.trusted);
+		error = table_write_missing(&tables->trusted,
+					    skeleton->maps.trusted);
 	if (!error)
 		error = table_write(&tables->listeners,
 				    skeleton->maps.listeners);
@@ -434,6 +450,23 @@ static int attach(struct datapath *datapath)
 		       : 0;
 }
 
+static void find_ways(const struct datapath *datapath,
+		      const struct config *config, struct tables *tables)
+{
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		const struct listener_config *listener = &config->listeners[i];
+
+		tables->wakes_silent |= listener->mode == RP_MODE_ENABLED;
+		tables->peeks |=
+			datapath_offload(datapath, listener) == RP_OFFLOAD_PEEK;
+		if (listener->delivery != RP_DELIVERY_INLINE)
+			continue;
+		tables->screens |= listener->untrusted == RP_UNTRUSTED_DIRECT;
+		if (listener->header_timeout_ms > tables->timeout_ms)
+			tables->timeout_ms = listener->header_timeout_ms;
+	}
+}
+
 static int make_tables(const struct datapath *datapath,
 		       const struct config *config, const uint32_t *numbers,
 		       struct tables **ret_tables)
@@ -452,6 +485,7 @@ static int make_tables(const struct datapath *datapath,
 	for (size_t i = 0; i < config->n_listeners && !error; i++)
 		error = add_listener(datapath, tables, &config->listeners[i],
 				     numbers[i]);
+	find_ways(datapath, config, tables);
 	if (error)
 		datapath_free_tables(tables);
 	else
@@ -469,27 +503,39 @@ void datapath_free_tables(struct tables *tables)
 	free(tables);
 }
 
+/* What no listener uses any more is left only now that no map tells of it. */
+static void leave_interfaces(struct datapath *datapath)
+{
+	datapath->n_addresses = 0;
+	datapath->any_address = false;
+	/* Rather too many than too few. */
+	if (add_addresses(datapath, &datapath->tables->endpoints))
+		datapath->any_address = true;
+	if (datapath->features.offload >= RP_OFFLOAD_PEEK)
+		datapath_look_again(datapath);
+	datapath_drop_stale(datapath, false);
+}
+
 /*
  * Interfaces that become of use are attached to before the maps tell of a
- * listener, and left only when they tell of none.
+ * listener. If they cannot, they are to say again what they did.
  */
-static int put_in_force(struct datapath *datapath, const uint32_t *numbers)
+static int put_in_force(struct datapath *datapath, struct tables *tables)
 {
-	int error = add_addresses(datapath, &datapath->tables->endpoints);
+	struct tables *before = datapath->tables;
+	int error = add_addresses(datapath, &tables->endpoints);
 
 	if (!error)
 		error = attach(datapath);
-	if (!error)
-		error = apply(datapath, numbers);
 	if (error)
 		return error;
-	datapath->n_addresses = 0;
-	datapath->any_address = false;
-	error = add_addresses(datapath, &datapath->tables->endpoints);
-	if (!error)
-		error = attach(datapath);
-	datapath_drop_stale(datapath, false);
-	return error;
+	error = apply(datapath, tables);
+	if (!error || !before || apply(datapath, before) == 0)
+		return error;
+	log_error("msg=\"the maps can neither be written nor set back\" "
+		  "error=\"%s\"",
+		  strerror(-error));
+	return -ENOTRECOVERABLE;
 }
 
 /* By a listener that is gone, but whose clients are still to be served? */
@@ -523,47 +569,23 @@ void datapath_number(struct datapath *datapath, const struct config *config,
 	}
 }
 
-/* Which of the programs' ways the listeners have any use for. */
-static void find_ways(struct datapath *datapath, const struct config *config)
-{
-	uint32_t timeout_ms = 0;
-
-	datapath->wakes_silent = false;
-	datapath->peeks = false;
-	for (size_t i = 0; i < config->n_listeners; i++) {
-		const struct listener_config *listener = &config->listeners[i];
-
-		datapath->wakes_silent |= listener->mode == RP_MODE_ENABLED;
-		datapath->peeks |=
-			datapath_offload(datapath, listener) == RP_OFFLOAD_PEEK;
-		if (listener->delivery != RP_DELIVERY_INLINE)
-			continue;
-		/* Its clients may be silent for longer than it is so. */
-		datapath->screens |= listener->untrusted == RP_UNTRUSTED_DIRECT;
-		if (listener->header_timeout_ms > timeout_ms)
-			timeout_ms = listener->header_timeout_ms;
-	}
-	datapath->settled_at = clock_boot_ns() + timeout_ms * 1000000ULL;
-}
-
 int datapath_configure(struct datapath *datapath, const struct config *config,
 		       const uint32_t *numbers)
 {
-	struct tables *tables;
-	bool first;
+	struct tables *tables, *before;
 	int error;
 
 	if (!datapath)
 		return 0;
-	first = !datapath->tables;
+	before = datapath->tables;
 	error = make_tables(datapath, config, numbers, &tables);
 	if (error)
 		return error;
-	datapath_free_tables(datapath->tables);
-	datapath->tables = tables;
-	find_ways(datapath, config);
-	error = put_in_force(datapath, numbers);
-	if (!error && first)
+	error = put_in_force(datapath, tables);
+	datapath_free_tables(datapath->tables == tables ? before : tables);
+	if (datapath->tables)
+		leave_interfaces(datapath);
+	if (!error && !before)
 		datapath_prune(datapath);
 	return error;
 }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Entries of key and value, one after the other; key_size at most 64. */
+/* Entries of key and value, one after the other, each at most 64 bytes. */
 struct table {
 	size_t key_size;
 	size_t value_size;
@@ -23,14 +23,21 @@ struct table {
 /* Copies both. 0 or -ENOMEM. */
 int table_add(struct table *table, const void *key, const void *value);
 
-/* By key, which table_has() needs. */
+/* By key, which table_has() needs; none stays twice. */
 void table_sort(struct table *table);
 bool table_has(const struct table *table, const void *key);
 
 const uint8_t *table_entry(const struct table *table, size_t i);
 
-/* Writes every entry into the map. 0 or -errno. */
+/* Writes what the map does not say already. 0 or -errno. */
 int table_write(const struct table *table, struct bpf_map *map);
+
+/*
+ * The same for a trie, where a look-up may find a shorter prefix; a key that it
+ * has is left alone, whatever its value. -ENOSPC, and nothing written, where
+ * there is no room for all beside what it has. Sorts.
+ */
+int table_write_missing(struct table *table, struct bpf_map *map);
 
 /* Deletes from the map what the table does not have; sorts. */
 void table_prune(struct table *table, struct bpf_map *map);

@@ -26,8 +26,9 @@ struct endpoint {
 	 */
 	struct acceptor **acceptors;
 	size_t n_acceptors;
-	bool ours; /* not of a .socket unit: the store may keep it */
-	bool kept; /* acceptors taken over from, or by, another */
+	bool ours;  /* not of a .socket unit: the store may keep it */
+	bool kept;  /* acceptors taken over from, or by, another */
+	bool going; /* with the listener that it has: see server_settle() */
 };
 
 struct endpoints {

@@ -160,6 +160,8 @@ static int open_endpoints(struct change *change)
 
 	for (size_t i = 0; i < config->n_listeners; i++)
 		n += config->listeners[i].n_listen;
+	/* Those that go are there until server_settle(). */
+	n += change->before->n;
 	change->after.all = calloc(n + 1, sizeof(*change->after.all));
 	if (!change->after.all)
 		return -ENOMEM;
@@ -229,7 +231,7 @@ static void serve_handover(struct worker *worker, struct listener **listeners,
 	handover_serve(&worker->handover, all, taken);
 }
 
-/* In a worker: serves the new endpoints, then stops what is gone. */
+/* In a worker: serves the new endpoints. */
 static void carry_out(struct worker *worker, void *argument)
 {
 	struct change *change = argument;
@@ -247,53 +249,37 @@ static void carry_out(struct worker *worker, void *argument)
 			acceptor_serve(endpoint->acceptors[a],
 				       listeners[endpoint->listener]);
 	}
-	for (size_t i = 0; i < change->before->n; i++) {
-		struct endpoint *endpoint = &change->before->all[i];
-
-		for (size_t a = change->worker;
-		     !endpoint->kept && a < endpoint->n_acceptors;
-		     a += n_workers)
-			acceptor_stop(endpoint->acceptors[a]);
-	}
 	for (size_t i = 0; i < n; i++)
 		listener_unref(listeners[i]);
 }
 
-/* Marks what the change takes over from what is in force. */
-static void mark_kept(struct change *change)
-{
-	for (size_t i = 0; i < change->before->n; i++) {
-		struct endpoint *before = &change->before->all[i];
-
-		before->kept = endpoints_find(&change->after, &before->address,
-					      before->v6only) != NULL;
-		if (!before->kept)
-			endpoint_unstore(before);
-	}
-}
-
-/* Cannot fail: everything that could was done. */
+/* Cannot fail: everything that could was done. What goes is served still. */
 static void put_in_force(struct change *change)
 {
 	struct server *server = change->server;
+	struct endpoints *after = &change->after;
+	size_t n = after->n;
 
-	mark_kept(change);
 	for (size_t w = 0; w < server->n_workers; w++) {
 		change->worker = w;
 		worker_call(server->workers[w], carry_out, change);
 	}
 	for (size_t i = 0; i < change->before->n; i++) {
-		if (!change->before->all[i].kept)
-			free(change->before->all[i].acceptors);
+		struct endpoint *before = &change->before->all[i];
+
+		if (endpoints_find(after, &before->address, before->v6only))
+			continue;
+		after->all[after->n] = *before;
+		after->all[after->n++].going = true;
 	}
 	free(change->before->all);
 	free(change->listeners);
-	for (size_t i = 0; i < change->after.n; i++) {
-		if (!change->after.all[i].kept)
-			endpoint_store(&change->after.all[i]);
-		change->after.all[i].kept = false;
+	for (size_t i = 0; i < n; i++) {
+		if (!after->all[i].kept)
+			endpoint_store(&after->all[i]);
+		after->all[i].kept = false;
 	}
-	server->endpoints = change->after;
+	server->endpoints = *after;
 }
 
 static int apply(struct server *server, struct config *config,
@@ -369,12 +355,73 @@ int server_reload(struct server *server, struct config *config,
 	return apply(server, config, numbers, NULL, 0);
 }
 
+/* The main thread's wish, for one thread after the other. */
+struct leave {
+	struct server *server;
+	struct takeover *takeover;
+	size_t worker;
+	bool connecting; /* somebody waits for a handler */
+};
+
+static void call_all(struct leave *leave,
+		     void (*call)(struct worker *worker, void *argument))
+{
+	struct server *server = leave->server;
+
+	for (leave->worker = 0; leave->worker < server->n_workers;
+	     leave->worker++)
+		worker_call(server->workers[leave->worker], call, leave);
+}
+
+/* In a worker. */
+static void stop_going(struct worker *worker, void *argument)
+{
+	struct leave *leave = argument;
+	struct server *server = leave->server;
+
+	(void)worker;
+	for (size_t i = 0; i < server->endpoints.n; i++) {
+		struct endpoint *endpoint = &server->endpoints.all[i];
+
+		for (size_t a = leave->worker;
+		     endpoint->going && a < endpoint->n_acceptors;
+		     a += server->n_workers)
+			acceptor_stop(endpoint->acceptors[a]);
+	}
+}
+
+void server_settle(struct server *server)
+{
+	struct endpoints *endpoints = &server->endpoints;
+	size_t n = 0;
+
+	for (size_t i = 0; i < endpoints->n; i++) {
+		if (endpoints->all[i].going)
+			endpoint_unstore(&endpoints->all[i]);
+	}
+	call_all(&(struct leave){.server = server}, stop_going);
+	for (size_t i = 0; i < endpoints->n; i++) {
+		if (endpoints->all[i].going)
+			free(endpoints->all[i].acceptors);
+		else
+			endpoints->all[n++] = endpoints->all[i];
+	}
+	endpoints->n = n;
+}
+
 /* Connections in any state; those that wait for their header count as well. */
 static void has_connections(struct worker *worker, void *argument)
 {
 	bool *any = argument;
 
 	*any = *any || worker->connections;
+}
+
+/* In a worker: what the kernel cannot decide is nobody's. */
+static void end_handover(struct worker *worker, void *argument)
+{
+	(void)argument;
+	serve_handover(worker, NULL, 0);
 }
 
 static bool is_drained(struct server *server)
@@ -389,18 +436,15 @@ static bool is_drained(struct server *server)
 void server_stop(struct server *server, uint32_t timeout_ms)
 {
 	struct timespec poll = {.tv_nsec = DRAIN_POLL_MS * 1000000};
-	struct config nothing = {.references = 1};
-	struct change change;
 	uint64_t end;
 
 	if (!server)
 		return;
-	change = (struct change){
-		.server = server,
-		.config = &nothing,
-		.before = &server->endpoints,
-	};
-	put_in_force(&change);
+	call_all(&(struct leave){.server = server}, end_handover);
+	for (size_t i = 0; i < server->endpoints.n; i++)
+		server->endpoints.all[i].going = true;
+	server_settle(server);
+	free(server->endpoints.all);
 	for (end = clock_ms() + timeout_ms;
 	     clock_ms() < end && !is_drained(server);)
 		nanosleep(&poll, NULL);
@@ -409,14 +453,6 @@ void server_stop(struct server *server, uint32_t timeout_ms)
 	free(server->workers);
 	free(server);
 }
-
-/* The main thread's wish, for one thread after the other. */
-struct leave {
-	struct server *server;
-	struct takeover *takeover;
-	size_t worker;
-	bool connecting; /* somebody waits for a handler */
-};
 
 /* In a worker: nothing new comes, and what is queued waits for the next. */
 static void leave_endpoints(struct worker *worker, void *argument)
@@ -455,16 +491,6 @@ static void pack(struct worker *worker, void *argument)
 		next = c->next;
 		takeover_add(leave->takeover, c);
 	}
-}
-
-static void call_all(struct leave *leave,
-		     void (*call)(struct worker *worker, void *argument))
-{
-	struct server *server = leave->server;
-
-	for (leave->worker = 0; leave->worker < server->n_workers;
-	     leave->worker++)
-		worker_call(server->workers[leave->worker], call, leave);
 }
 
 void server_leave(struct server *server, struct takeover *takeover)

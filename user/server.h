@@ -30,12 +30,16 @@ int server_start(struct config *config, const uint32_t *numbers,
 		 size_t n_inherited, struct server **ret_server);
 
 /*
- * Opens what is new in `config`, closes what is gone, hands changed settings
- * to new connections. Established connections go on under the old settings.
- * On failure nothing has changed.
+ * Opens what is new in `config`, hands changed settings to new connections.
+ * Established connections go on under the old settings, and what is gone is
+ * served as before until server_settle(): server_reload() with the old
+ * configuration opens nothing. On failure nothing has changed.
  */
 int server_reload(struct server *server, struct config *config,
 		  const uint32_t *numbers);
+
+/* Closes what the last server_reload() left without a listener. */
+void server_settle(struct server *server);
 
 /*
  * Stops accepting, waits until no connection is left or timeout_ms is over,

@@ -10,6 +10,7 @@ import time
 
 from lib import bpf, handshakes, header, inline, maps, stream
 from lib.inline import INLINE, PAYLOAD
+from lib.manager import Manager
 from lib.poll import check, equal, wait_for
 from lib.realpeer import listener
 from lib.requirement import BPF, BPFTOOL, Requirement, needs, program
@@ -480,7 +481,7 @@ table ip translate {{
 def test_more_trusted_than_there_is_room_for(env):
     """Too many for old and new at once: the reload is refused as a whole.
 
-    Fails without the second server_reload() in switch_setup(), daemon_setup.c.
+    Fails without the second server_reload() in put_in_force(), daemon_setup.c.
     """
     def many(name, net):
         return "".join(
@@ -498,3 +499,38 @@ def test_more_trusted_than_there_is_room_for(env):
     check(daemon.process.lines("cannot be put into force: No space left"), "no reason is told")
     relays(env, handler)
     equal(daemon.ctl_json("status")["listeners"][0]["name"], "one", "first listener")
+
+
+@needs(BPF)
+def test_maps_that_cannot_be_written(env):
+    """A reload that gets so far leaves everything as it was: who was listened for,
+    how, and what systemd keeps.
+
+    Fails if put_in_force(), datapath_maps.c, does not apply() what was before, if
+    table_write() writes what is there, and if server_settle() comes before.
+    """
+    def relay(name, port, **settings):
+        return listener(name, listen=f"{SERVER}:{port}", handler="127.0.0.1:9000",
+                        client_address="getpeername", **settings)
+
+    handler = env.handler()
+    manager = Manager(env.daemon(relay("goes", 1884) + relay("stays", 1885))).start()
+    daemon = manager.daemon
+    kept = manager.stored()
+    check(kept, "nothing is kept")
+    with maps.Map(daemon.map_path("endpoints")) as endpoints:
+        endpoints.freeze()
+    daemon.reload(relay("stays", 1885, proxy_protocol="enabled") + relay("comes", 1886),
+                  "reload msg=")
+    check(daemon.process.lines("reload msg=.failed, the old configuration stays in force"),
+          "what it says")
+    for port in (1884, 1885):
+        relays(env, handler, port)
+    check(":1886 " not in env.server.run("ss", "-Hltn").stdout, "the new one is there still")
+    equal([entry["name"] for entry in daemon.ctl_json("status")["listeners"]],
+          ["goes", "stays"], "listeners")
+    equal({value["mode"] for value in bpf.map_values(daemon.map_path("listeners"))}, {2},
+          "modes that the kernel knows, RP_MODE_REQUIRED")
+    wait_for(lambda: manager.stored() == kept, "the store to be as before")
+    daemon.reload(relay("goes", 1884) + relay("stays", 1885), "reload msg=done")
+    relays(env, handler, 1884)

@@ -250,6 +250,7 @@ static int reload_once(void)
 		failing = 0;
 		assert_int_equal(
 			server_reload(server, before, setups[0].numbers), 0);
+		server_settle(server);
 		failing = allocations + 1;
 	}
 	before->n_listeners = 2;

@@ -86,6 +86,7 @@ static int reload(const char *listener, uint32_t number)
 	if (error) {
 		config_unref(config);
 	} else {
+		server_settle(test.server);
 		config_unref(test.config);
 		test.config = config;
 	}
@@ -317,6 +318,34 @@ static void reload_fails(void **state)
 	assert_int_equal(count_fds(), fds);
 	check_works(test.port); /* a header is still required */
 	close(foreign);
+}
+
+/* What was listened on is until it is settled, and so can be set back. */
+static void reload_set_back(void **state)
+{
+	const uint32_t number = 7;
+	uint16_t before = test.port;
+	struct config *config;
+
+	(void)state;
+	test.port = port_free();
+	config = relayed_config(&test, GLOBAL
+				"[listener test]\ndelivery = relay\n"
+				"handler = %HANDLER%\nlisten = %LISTEN%\n");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(server_reload(test.server, config, &number),
+				 0);
+		check_works(before);
+		check_works(test.port);
+		assert_int_equal(
+			server_reload(test.server, test.config, &number), 0);
+	}
+	server_settle(test.server);
+	check_works(before);
+	assert_int_equal(tcp_try_connect(test.port), -1);
+	test.port = before;
+	config_unref(config);
+	expect_idle(&test);
 }
 
 /* Own sockets are no obstacle: from a wildcard to one address, and back. */
@@ -587,6 +616,7 @@ int main(void)
 		TEST(reload_renames),
 		TEST(reload_changes_settings),
 		TEST(reload_fails),
+		TEST(reload_set_back),
 		TEST(reload_widens_and_narrows),
 		TEST(reload_loses_nobody),
 		cmocka_unit_test(drains),
