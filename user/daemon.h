@@ -30,7 +30,6 @@ struct daemon {
 	struct control *control;   /* owned; NULL: no control socket */
 	struct setup setup;	   /* the one in force */
 	struct attached attached;  /* in it, but in no file */
-	uint32_t next_number;	   /* without a datapath: see plan.h */
 	uint64_t started;
 	int signals;	      /* signalfd, owned */
 	uint64_t watchdog_ms; /* between two pings; 0: none */

@@ -106,13 +106,22 @@ int daemon_load(struct daemon *daemon, FILE *errors)
 
 void daemon_number(struct daemon *daemon, struct setup *setup)
 {
+	bool taken[RP_LISTENERS_MAX] = {false};
+
+	server_mark_numbers(daemon->server, taken);
 	if (daemon->datapath)
-		datapath_number(daemon->datapath, setup->config,
+		datapath_number(daemon->datapath, setup->config, taken,
 				setup->numbers);
 	else
 		plan_numbers(daemon->setup.config, daemon->setup.numbers,
-			     setup->config, &daemon->next_number,
-			     setup->numbers);
+			     setup->config, taken, setup->numbers);
+	for (size_t i = 0; i < setup->config->n_listeners; i++) {
+		uint32_t number = setup->numbers[i];
+
+		/* A name that had none begins at zero. */
+		if (number < RP_LISTENERS_MAX && !taken[number])
+			server_clear_counts(daemon->server, number);
+	}
 }
 
 static void log_changes(const struct setup *old, const struct setup *new)

@@ -79,10 +79,11 @@ bool datapath_covers(uint64_t cgroup);
 
 /*
  * Gives each listener its number, stable by name across restarts, in
- * ret_numbers[n_listeners].
+ * ret_numbers[n_listeners]. A new name gets one that is not `taken`, where
+ * those that the maps know are entered.
  */
 void datapath_number(struct datapath *datapath, const struct config *config,
-		     uint32_t *ret_numbers);
+		     bool taken[RP_LISTENERS_MAX], uint32_t *ret_numbers);
 
 /*
  * Makes the maps say what `config` says, additions first, with these numbers.

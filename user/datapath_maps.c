@@ -390,7 +390,7 @@ int datapath_restore_attached(struct datapath *datapath,
 
 /* Names keep the number that they have in the pinned map. */
 static void find_old_numbers(struct bpf_map *map, const struct config *config,
-			     uint32_t *numbers)
+			     bool taken[RP_LISTENERS_MAX], uint32_t *numbers)
 {
 	struct rp_listener old;
 	__u32 number, next;
@@ -402,21 +402,15 @@ static void find_old_numbers(struct bpf_map *map, const struct config *config,
 		if (bpf_map__lookup_elem(map, &number, sizeof(number), &old,
 					 sizeof(old), 0))
 			continue;
+		/* Some are of listeners whose last clients are served yet. */
+		if (number < RP_LISTENERS_MAX)
+			taken[number] = true;
 		for (size_t i = 0; i < config->n_listeners; i++) {
 			if (strncmp(config->listeners[i].name, old.name,
 				    RP_NAME_LEN) == 0)
 				numbers[i] = number;
 		}
 	}
-}
-
-static bool has_number(const uint32_t *numbers, size_t n, uint32_t number)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (numbers[i] == number)
-			return true;
-	}
-	return false;
 }
 
 /* Adds the addresses to those whose interfaces the listeners use. */
@@ -538,20 +532,9 @@ static int put_in_force(struct datapath *datapath, struct tables *tables)
 	return -ENOTRECOVERABLE;
 }
 
-/* By a listener that is gone, but whose clients are still to be served? */
-static bool is_taken(struct datapath *datapath, __u32 number)
-{
-	struct rp_listener listener;
-
-	return datapath &&
-	       bpf_map__lookup_elem(datapath->skeleton->maps.listeners, &number,
-				    sizeof(number), &listener, sizeof(listener),
-				    0) == 0;
-}
-
 /* Numbers start at 1: 0 stands for a listener that has none yet. */
 void datapath_number(struct datapath *datapath, const struct config *config,
-		     uint32_t *numbers)
+		     bool taken[RP_LISTENERS_MAX], uint32_t *numbers)
 {
 	size_t n = config->n_listeners;
 	uint32_t next = 1;
@@ -559,13 +542,15 @@ void datapath_number(struct datapath *datapath, const struct config *config,
 	memset(numbers, 0, n * sizeof(*numbers));
 	if (datapath)
 		find_old_numbers(datapath->skeleton->maps.listeners, config,
-				 numbers);
+				 taken, numbers);
 	for (size_t i = 0; i < n; i++) {
 		if (numbers[i])
 			continue;
-		while (has_number(numbers, n, next) || is_taken(datapath, next))
+		while (next < RP_LISTENERS_MAX && taken[next])
 			next++;
-		numbers[i] = next;
+		if (datapath && next < RP_LISTENERS_MAX)
+			datapath->timeouts[next] = 0;
+		numbers[i] = next++;
 	}
 }
 

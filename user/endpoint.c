@@ -10,6 +10,33 @@
 #include "listen.h"
 #include "store.h"
 
+static bool is_any4(const struct address *address)
+{
+	return address->sa.sa_family == AF_INET &&
+	       address->in.sin_addr.s_addr == htonl(INADDR_ANY);
+}
+
+bool endpoint_needs_v6only(const struct config *config,
+			   const struct address *address)
+{
+	if (address->sa.sa_family != AF_INET6)
+		return false;
+	if (!IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr))
+		return true;
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		const struct listener_config *other = &config->listeners[i];
+
+		/* The port is in the same place in both families. */
+		for (size_t j = 0; j < other->n_listen; j++) {
+			if (is_any4(&other->listen[j]) &&
+			    other->listen[j].in.sin_port ==
+				    address->in6.sin6_port)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Takes over the descriptors. */
 static int make_acceptors(struct endpoint *endpoint, int *fds, size_t n,
 			  bool shared)

@@ -36,6 +36,10 @@ struct endpoints {
 	size_t n;
 };
 
+/* [::] takes IPv4 as well, unless 0.0.0.0 is listed with the same port. */
+bool endpoint_needs_v6only(const struct config *config,
+			   const struct address *address);
+
 /*
  * Takes those of `inherited` that are its sockets, or opens `n_threads` of
  * them; `shared`: another address of ours has the port. 0 or -errno.

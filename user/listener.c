@@ -41,10 +41,12 @@ int listener_new(struct worker *worker, struct config *config, size_t index,
 
 	if (!listener)
 		return -ENOMEM;
-	listener->counts = counters_row(&worker->counters, number);
+	listener->counts = counters_take(&worker->counters, number);
 	if (!listener->counts ||
 	    prefix_set_make(settings->trusted, settings->n_trusted,
 			    &listener->trusted)) {
+		if (listener->counts)
+			counters_release(&worker->counters, number);
 		free(listener);
 		return -ENOMEM;
 	}
@@ -72,6 +74,7 @@ void listener_unref(struct listener *listener)
 {
 	if (!listener || --listener->references > 0)
 		return;
+	counters_release(&listener->worker->counters, listener->number);
 	prefix_set_free(&listener->trusted);
 	config_unref(listener->config);
 	free(listener);

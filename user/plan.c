@@ -45,15 +45,26 @@ void plan_listener(const struct datapath_features *features,
 }
 
 void plan_numbers(const struct config *old, const uint32_t *old_numbers,
-		  const struct config *config, uint32_t *next,
+		  const struct config *config, bool taken[RP_LISTENERS_MAX],
 		  uint32_t *ret_numbers)
 {
+	uint32_t next = 1;
+
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		const struct listener_config *before =
 			old ? plan_find(old, config->listeners[i].name) : NULL;
 
-		ret_numbers[i] = before ? old_numbers[before - old->listeners]
-					: (*next)++;
+		ret_numbers[i] =
+			before ? old_numbers[before - old->listeners] : 0;
+	}
+	for (size_t i = 0; old && i < old->n_listeners; i++)
+		taken[old_numbers[i]] = true;
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		if (ret_numbers[i])
+			continue;
+		while (next < RP_LISTENERS_MAX && taken[next])
+			next++;
+		ret_numbers[i] = next++;
 	}
 }
 

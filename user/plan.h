@@ -7,6 +7,7 @@
 #ifndef REALPEER_PLAN_H
 #define REALPEER_PLAN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,11 +27,11 @@ void plan_listener(const struct datapath_features *features,
 
 /*
  * Numbers for the listeners of `config` where no map keeps them: those of
- * `old` stay with their names, and none is given to another name. `old` may
- * be NULL; *next is the next number that was never given.
+ * `old`, which may be NULL, stay with their names. A new name gets one that is
+ * not `taken`, where those of `old` are entered.
  */
 void plan_numbers(const struct config *old, const uint32_t *old_numbers,
-		  const struct config *config, uint32_t *next,
+		  const struct config *config, bool taken[RP_LISTENERS_MAX],
 		  uint32_t *ret_numbers);
 
 /* The listener of that name, NULL if there is none. */

@@ -445,7 +445,6 @@ static void finish(struct daemon *daemon)
 int main(int argc, char **argv)
 {
 	struct daemon daemon = {
-		.next_number = 1,
 		.signals = -1,
 		.drained = -1,
 	};

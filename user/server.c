@@ -61,36 +61,6 @@ static uint16_t port_of(const struct address *address)
 						: address->in6.sin6_port;
 }
 
-static bool is_any6(const struct address *address)
-{
-	return address->sa.sa_family == AF_INET6 &&
-	       IN6_IS_ADDR_UNSPECIFIED(&address->in6.sin6_addr);
-}
-
-static bool is_any4(const struct address *address)
-{
-	return address->sa.sa_family == AF_INET &&
-	       address->in.sin_addr.s_addr == htonl(INADDR_ANY);
-}
-
-/* [::] takes IPv4 as well, unless 0.0.0.0 is listed with the same port. */
-static bool needs_v6only(const struct config *config,
-			 const struct address *address)
-{
-	if (!is_any6(address))
-		return address->sa.sa_family == AF_INET6;
-	for (size_t i = 0; i < config->n_listeners; i++) {
-		const struct listener_config *other = &config->listeners[i];
-
-		for (size_t j = 0; j < other->n_listen; j++) {
-			if (is_any4(&other->listen[j]) &&
-			    port_of(&other->listen[j]) == port_of(address))
-				return true;
-		}
-	}
-	return false;
-}
-
 /* Do we listen on that port, now, or before us, or in what is to come? */
 static bool is_our_port(const struct change *change,
 			const struct address *address)
@@ -122,7 +92,7 @@ static int take_endpoint(struct change *change, size_t listener,
 
 	*endpoint = (struct endpoint){
 		.address = *address,
-		.v6only = needs_v6only(change->config, address),
+		.v6only = endpoint_needs_v6only(change->config, address),
 		.listener = listener,
 	};
 	before = endpoints_find(change->before, address, endpoint->v6only);
@@ -602,6 +572,22 @@ uint64_t server_stat(struct server *server, uint32_t listener,
 		     enum rp_stat stat)
 {
 	return sum(server, listener, stat);
+}
+
+void server_mark_numbers(const struct server *server,
+			 bool taken[RP_LISTENERS_MAX])
+{
+	for (size_t w = 0; server && w < server->n_workers; w++) {
+		for (uint32_t i = 0; i < RP_LISTENERS_MAX; i++)
+			taken[i] |= counters_in_use(
+				&server->workers[w]->counters, i);
+	}
+}
+
+void server_clear_counts(struct server *server, uint32_t listener)
+{
+	for (size_t w = 0; server && w < server->n_workers; w++)
+		counters_clear(&server->workers[w]->counters, listener);
 }
 
 uint64_t server_active(struct server *server, uint32_t listener)

@@ -60,6 +60,16 @@ void server_adopt(struct server *server, int parcel);
 uint64_t server_stat(struct server *server, uint32_t listener,
 		     enum rp_stat stat);
 
+/*
+ * Marks the numbers under which something counts: those of listeners, and of
+ * connections whose listeners are gone. NULL is fine, for this and the next.
+ */
+void server_mark_numbers(const struct server *server,
+			 bool taken[RP_LISTENERS_MAX]);
+
+/* For another listener than had a number that is not taken. */
+void server_clear_counts(struct server *server, uint32_t listener);
+
 /* Relayed connections now open on a listener. */
 uint64_t server_active(struct server *server, uint32_t listener);
 

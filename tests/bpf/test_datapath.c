@@ -110,9 +110,10 @@ static struct config *sample(struct sample *sample, const char *name,
 static uint32_t configure(struct datapath *datapath,
 			  const struct config *config)
 {
+	bool taken[RP_LISTENERS_MAX] = {false};
 	uint32_t number = 0;
 
-	datapath_number(datapath, config, &number);
+	datapath_number(datapath, config, taken, &number);
 	assert_int_equal(datapath_configure(datapath, config, &number), 0);
 	return number;
 }
@@ -208,6 +209,34 @@ static void test_reconfigure(void **state)
 	datapath_close(datapath, true);
 }
 
+/* A number goes to another name when nobody has it, and counts from zero. */
+static void test_numbers(void **state)
+{
+	struct datapath *datapath = open_datapath();
+	bool taken[RP_LISTENERS_MAX] = {[2] = true};
+	uint32_t number;
+	struct sample one;
+
+	(void)state;
+	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
+	assert_int_equal(configure(datapath, &one.config), 1);
+	datapath->timeouts[1] = 7;
+	assert_int_equal(datapath_stat(datapath, 1, RP_STAT_TIMEOUT), 7);
+	/* In the map until the clients of before have been served. */
+	sample(&one, "amqp", "0.0.0.0:5672", "10.0.0.0/8");
+	datapath_number(datapath, &one.config, taken, &number);
+	assert_int_equal(number, 3);
+	assert_true(taken[1]);
+	assert_false(taken[3]);
+	assert_int_equal(datapath_configure(datapath, &one.config, &number), 0);
+	datapath_prune(datapath);
+	assert_int_equal(configure(datapath, &one.config), 3);
+	sample(&one, "nats", "0.0.0.0:4222", "10.0.0.0/8");
+	assert_int_equal(configure(datapath, &one.config), 1);
+	assert_int_equal(datapath_stat(datapath, 1, RP_STAT_TIMEOUT), 0);
+	datapath_close(datapath, true);
+}
+
 /* Records and the numbers of listeners outlive the process. */
 static void test_take_over(void **state)
 {
@@ -218,13 +247,14 @@ static void test_take_over(void **state)
 	struct listener_config listeners[2];
 	struct config config = {.listeners = listeners, .n_listeners = 2};
 	uint32_t numbers[2], again[2];
+	bool taken[RP_LISTENERS_MAX] = {false};
 
 	(void)state;
 	sample(&two[0], "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
 	sample(&two[1], "amqp", "0.0.0.0:5672", "10.0.0.0/8");
 	listeners[0] = two[0].listener;
 	listeners[1] = two[1].listener;
-	datapath_number(datapath, &config, numbers);
+	datapath_number(datapath, &config, taken, numbers);
 	assert_int_equal(datapath_configure(datapath, &config, numbers), 0);
 	assert_int_equal(datapath_record(datapath, 99, &record, &tlvs), 0);
 	datapath_close(datapath, false);
@@ -233,7 +263,7 @@ static void test_take_over(void **state)
 	datapath = open_datapath();
 	listeners[0] = two[1].listener;
 	listeners[1] = two[0].listener;
-	datapath_number(datapath, &config, again);
+	datapath_number(datapath, &config, taken, again);
 	assert_int_equal(datapath_configure(datapath, &config, again), 0);
 	assert_int_equal(again[0], numbers[1]);
 	assert_int_equal(again[1], numbers[0]);
@@ -526,6 +556,7 @@ int main(void)
 		cmocka_unit_test(test_probe_leaves_nothing),
 		cmocka_unit_test(test_open_and_remove),
 		cmocka_unit_test(test_reconfigure),
+		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_take_over),
 		cmocka_unit_test(test_other_abi),
 		cmocka_unit_test(test_room),

@@ -4,11 +4,11 @@
 import re
 import threading
 
-from lib import header, stream
+from lib import bpf, header, stream
 from lib.inline import INLINE
 from lib.poll import check, equal, wait_for
 from lib.realpeer import GLOBAL, listener
-from lib.requirement import BPF, needs
+from lib.requirement import BPF, BPFTOOL, needs
 from lib.topology import CLIENTS, LB_FRONT, SERVER
 
 SOURCE = (CLIENTS[0], 40001)
@@ -48,6 +48,34 @@ def test_listeners_come_and_go(env):
     for sock in (one, two, three):
         sock.close()
     daemon.wait_connections(0)
+
+
+@needs(BPF, BPFTOOL)
+def test_numbers_go_on(env):
+    """A new listener counts its own connections, from zero.
+
+    Fails without server_mark_numbers(), or without server_clear_counts(), in
+    daemon_number(), daemon_setup.c.
+    """
+    env.handler()
+    keep = relay("keep", 1880)
+    daemon = env.realpeerd(keep + relay("one", 1881) + relay("two", 1882))
+    sock = open_connection(env, 1881)
+    open_connection(env, 1882).close()
+    daemon.wait_connections(1)
+    daemon.reload(keep)
+    wait_for(lambda: len(bpf.map_values(daemon.map_path("listeners"))) == 1,
+             "the map to forget the others", 20)
+    new = [f"new{number}" for number in range(3)]
+    daemon.reload(keep + "".join(relay(name, 1881 + number) for number, name in enumerate(new)))
+    for name in new:
+        equal([value for value in daemon.stats(name).values() if value], [], f"counts of {name}")
+        equal(daemon.status_of(name)["active"], 0, f"active of {name}")
+    stream.exchange(sock, b"still here")
+    sock.close()
+    open_connection(env, 1883).close()
+    daemon.wait_connections(0)
+    equal([daemon.stat(name, "connections") for name in new], [0, 0, 1], "connections")
 
 
 @needs(BPF)

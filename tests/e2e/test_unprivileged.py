@@ -58,6 +58,31 @@ def test_off(env):
 
 
 @needs(SETPRIV)
+def test_counts_apart(env):
+    """Each listener counts under a number of its own, also one that comes later.
+
+    Fails if plan_numbers(), plan.c, takes 0 for a number: all have that at the start.
+    """
+    def relay(name, port):
+        return listener(name, listen=f"{SERVER}:{port}", handler="127.0.0.1:9000", offload="off")
+
+    env.handler()
+    daemon = daemon_of_nobody(env, "off")
+    daemon.configure(relay("one", 1881) + relay("two", 1882))
+    daemon.start()
+    with env.lb.connect((SERVER, 1881)) as sock:
+        stream.exchange(sock, HEADER + b"hello", b"hello")
+        equal([daemon.stat(name, "connections") for name in ("one", "two")], [1, 0],
+              "connections of either")
+        daemon.reload(relay("two", 1882) + relay("three", 1883))
+        equal([daemon.status_of(name)["active"] for name in ("two", "three")], [0, 0],
+              "active ones of others")
+    daemon.wait_connections(0)
+    daemon.reload(relay("four", 1884))
+    equal(daemon.stat("four", "connections"), 0, "connections of the last")
+
+
+@needs(SETPRIV)
 def test_auto_says_why(env):
     handler = env.handler()
     daemon = daemon_of_nobody(env, "auto").start()

@@ -25,20 +25,20 @@ static int teardown(void **state)
 static void rows(void **state)
 {
 	struct counters *counters = *state;
-	uint64_t *first = counters_row(counters, 0);
-	uint64_t *last = counters_row(counters, RP_LISTENERS_MAX - 1);
+	uint64_t *first = counters_take(counters, 0);
+	uint64_t *last = counters_take(counters, RP_LISTENERS_MAX - 1);
 
 	assert_non_null(first);
 	assert_non_null(last);
 	assert_ptr_not_equal(first, last);
-	assert_ptr_equal(counters_row(counters, 0), first);
-	assert_null(counters_row(counters, RP_LISTENERS_MAX));
+	assert_ptr_equal(counters_take(counters, 0), first);
+	assert_null(counters_take(counters, RP_LISTENERS_MAX));
 }
 
 static void columns(void **state)
 {
 	struct counters *counters = *state;
-	uint64_t *row = counters_row(counters, 5);
+	uint64_t *row = counters_take(counters, 5);
 
 	assert_non_null(row);
 	for (unsigned int i = 0; i < COUNTERS_COLUMNS; i++)
@@ -50,6 +50,28 @@ static void columns(void **state)
 			    i + 1 + (i == RP_STAT_BYTES_UP ? INT64_MAX : 0ull));
 	assert_int_equal(counters_read(counters, 5, COUNTERS_ACTIVE),
 			 COUNTERS_ACTIVE);
+}
+
+/* Who has taken a number keeps it; the next begins at zero. */
+static void users(void **state)
+{
+	struct counters *counters = *state;
+	uint64_t *row = counters_take(counters, 5);
+
+	assert_non_null(row);
+	counters_add(row, RP_STAT_DIRECT, 7);
+	assert_ptr_equal(counters_take(counters, 5), row);
+	counters_release(counters, 5);
+	assert_true(counters_in_use(counters, 5));
+	counters_release(counters, 5);
+	assert_false(counters_in_use(counters, 5));
+	assert_int_equal(counters_read(counters, 5, RP_STAT_DIRECT), 7);
+	counters_clear(counters, 5);
+	assert_int_equal(counters_read(counters, 5, RP_STAT_DIRECT), 0);
+	assert_false(counters_in_use(counters, 6));
+	assert_false(counters_in_use(counters, RP_LISTENERS_MAX));
+	counters_clear(counters, 6);
+	counters_clear(counters, RP_LISTENERS_MAX);
 }
 
 static void no_row(void **state)
@@ -66,6 +88,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(rows, setup, teardown),
 		cmocka_unit_test_setup_teardown(columns, setup, teardown),
+		cmocka_unit_test_setup_teardown(users, setup, teardown),
 		cmocka_unit_test_setup_teardown(no_row, setup, teardown),
 	};
 

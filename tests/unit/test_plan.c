@@ -140,24 +140,39 @@ static void numbers(void **state)
 	struct config first = {.listeners = abc, .n_listeners = 3};
 	struct config second = {.listeners = cda, .n_listeners = 3};
 	struct config third = {.listeners = b, .n_listeners = 1};
-	uint32_t of_first[3], of_second[3], of_third[1], next = 1;
+	uint32_t of_first[3] = {0}, of_second[3], of_third[1];
+	bool none[RP_LISTENERS_MAX] = {false}, taken[RP_LISTENERS_MAX];
 
 	(void)state;
-	plan_numbers(NULL, NULL, &first, &next, of_first);
+	memset(taken, 0, sizeof(taken));
+	plan_numbers(NULL, NULL, &first, taken, of_first);
+	assert_memory_equal(taken, none, sizeof(taken));
 	assert_int_equal(of_first[0], 1);
 	assert_int_equal(of_first[1], 2);
 	assert_int_equal(of_first[2], 3);
-	plan_numbers(&first, of_first, &second, &next, of_second);
+	plan_numbers(&first, of_first, &second, taken, of_second);
+	assert_true(taken[1] && taken[2] && taken[3] && !taken[4]);
 	assert_int_equal(of_second[0], 3);
 	assert_int_equal(of_second[1], 4);
 	assert_int_equal(of_second[2], 1);
-	/* A name that comes back must not take over an old number. */
-	plan_numbers(&second, of_second, &third, &next, of_third);
+	/* Somebody still counts under the second, in which nobody is. */
+	memset(taken, 0, sizeof(taken));
+	taken[2] = true;
+	plan_numbers(&second, of_second, &third, taken, of_third);
 	assert_int_equal(of_third[0], 5);
 	/* The same configuration again, as when a reload is taken back. */
-	plan_numbers(&third, of_third, &third, &next, of_third);
+	plan_numbers(&third, of_third, &third, taken, of_third);
 	assert_int_equal(of_third[0], 5);
-	assert_int_equal(next, 6);
+	/* Nobody does any more. */
+	memset(taken, 0, sizeof(taken));
+	plan_numbers(&second, of_second, &third, taken, of_third);
+	assert_int_equal(of_third[0], 2);
+	/* As at the start, when none has one yet. */
+	memset(taken, 0, sizeof(taken));
+	memset(of_first, 0, sizeof(of_first));
+	plan_numbers(&first, of_first, &first, taken, of_first);
+	assert_int_equal(of_first[0], 1);
+	assert_int_equal(of_first[2], 3);
 
 	assert_ptr_equal(plan_find(&second, "d"), &cda[1]);
 	assert_null(plan_find(&second, "b"));
