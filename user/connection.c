@@ -30,16 +30,16 @@ void connection_enter(struct connection *c, enum connection_state state)
 }
 
 /* Nothing of its client's stream is lost quietly: the peer sees a reset. */
-static void set_reset_on_close(int fd)
+void connection_reset_on_close(int fd, bool reset)
 {
-	struct linger linger = {.l_onoff = 1, .l_linger = 0};
+	struct linger linger = {.l_onoff = reset, .l_linger = 0};
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 }
 
 void connection_reset(int fd)
 {
-	set_reset_on_close(fd);
+	connection_reset_on_close(fd, true);
 	close(fd);
 }
 
@@ -66,7 +66,7 @@ void connection_close(struct connection *c, bool reset)
 		if (watch->fd < 0)
 			continue;
 		if (reset)
-			set_reset_on_close(watch->fd);
+			connection_reset_on_close(watch->fd, true);
 		close(watch->fd);
 		watch->fd = -1;
 	}

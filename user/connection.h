@@ -65,6 +65,9 @@ void connection_resume(struct connection *connection);
 /* Closes with a reset a socket that no connection owns. */
 void connection_reset(int fd);
 
+/* How it ends when its last descriptor is closed, by whomever. */
+void connection_reset_on_close(int fd, bool reset);
+
 /* The only way from one state to another. */
 void connection_enter(struct connection *connection,
 		      enum connection_state state);

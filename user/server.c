@@ -490,7 +490,9 @@ struct adoption {
 	struct server *server;
 	struct arrival *arrival;
 	size_t worker;
-	uint32_t n, lost;
+	uint32_t n;    /* that go on */
+	uint32_t lost; /* no descriptors were left for them */
+	uint32_t gone; /* their listener is */
 };
 
 /* Relayed connections may be those of an inline listener as well. */
@@ -521,8 +523,12 @@ static void resume(struct worker *worker, void *argument)
 	struct adoption *adoption = argument;
 	struct listener *listener = find_listener(adoption, worker);
 
-	adoption->n++;
-	adoption->lost += !listener;
+	if (adoption->arrival->fd[FRONT] < 0)
+		adoption->lost++;
+	else if (!listener)
+		adoption->gone++;
+	else
+		adoption->n++;
 	takeover_resume(listener, adoption->arrival);
 }
 
@@ -545,16 +551,19 @@ void server_adopt(struct server *server, int parcel)
 		log_warning("msg=\"the relayed connections of the daemon "
 			    "before are reset: its version packs them in "
 			    "another way\"");
+	else if (adoption.lost)
+		log_error("msg=\"relayed connections are reset, there are not "
+			  "enough descriptors: raise LimitNOFILE\" number=%u",
+			  adoption.lost);
 	else if (error)
 		log_error("msg=\"relayed connections of the daemon before are "
 			  "lost\" error=\"%s\"",
 			  strerror(-error));
-	log_notice("msg=\"relayed connections go on\" number=%u",
-		   adoption.n - adoption.lost);
-	if (adoption.lost)
+	log_notice("msg=\"relayed connections go on\" number=%u", adoption.n);
+	if (adoption.gone)
 		log_warning("msg=\"relayed connections are reset, their "
 			    "listener is gone\" number=%u",
-			    adoption.lost);
+			    adoption.gone);
 }
 
 static uint64_t sum(struct server *server, uint32_t listener,

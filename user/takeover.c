@@ -183,6 +183,7 @@ static void move_fd(struct takeover *takeover, struct connection *c, int side)
 		return;
 	if (c->relay.side[side].interest)
 		loop_unwatch(&connection_worker(c)->loop, watch);
+	connection_reset_on_close(watch->fd, true);
 	takeover->fds[takeover->n_fds++] = watch->fd;
 	watch->fd = -1;
 }
@@ -246,7 +247,20 @@ struct parcel {
 	int file;  /* owned */
 	int fds[TAKEOVER_BATCH];
 	size_t n_fds, next_fd;
+	bool short_of_fds; /* for good: entries have none any more */
 };
+
+/*
+ * The kernel passed only as many as there was room for, and dropped the rest.
+ * Of the next message none would belong to the next entry.
+ */
+static int give_up(struct parcel *parcel)
+{
+	while (parcel->next_fd < parcel->n_fds)
+		connection_reset(parcel->fds[parcel->next_fd++]);
+	parcel->short_of_fds = true;
+	return -EMFILE;
+}
 
 /* The next message's descriptors. 0 or -errno; -ENODATA: there is none. */
 static int receive_fds(struct parcel *parcel)
@@ -267,18 +281,26 @@ static int receive_fds(struct parcel *parcel)
 			    MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	struct cmsghdr *header = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
-	if (!header)
-		return n < 0 ? -errno : -ENODATA;
-	parcel->n_fds = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	if (n < 0)
+		return -errno;
+	parcel->n_fds = 0;
 	parcel->next_fd = 0;
-	memcpy(parcel->fds, CMSG_DATA(header), parcel->n_fds * sizeof(int));
-	return 0;
+	if (header) {
+		parcel->n_fds = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		memcpy(parcel->fds, CMSG_DATA(header),
+		       parcel->n_fds * sizeof(int));
+	}
+	if (message.msg_flags & MSG_CTRUNC)
+		return give_up(parcel);
+	return header ? 0 : -ENODATA;
 }
 
 static int take_fd(struct parcel *parcel, int *ret_fd)
 {
 	int error = 0;
 
+	if (parcel->short_of_fds)
+		return -EMFILE;
 	if (parcel->next_fd == parcel->n_fds)
 		error = receive_fds(parcel);
 	if (!error)
@@ -320,6 +342,8 @@ static void drop_arrival(struct arrival *arrival)
 		if (arrival->fd[i] >= 0)
 			connection_reset(arrival->fd[i]);
 		free(arrival->held[i]);
+		arrival->fd[i] = -1;
+		arrival->held[i] = NULL;
 	}
 }
 
@@ -339,7 +363,9 @@ static int take_arrival(struct parcel *parcel, struct arrival *ret)
 		error = take_fd(parcel, &arrival.fd[BACK]);
 	if (error)
 		drop_arrival(&arrival);
-	else
+	if (error == -EMFILE && parcel->short_of_fds)
+		error = 0; /* who was lost is still to be told */
+	if (!error)
 		*ret = arrival;
 	return error;
 }
@@ -381,7 +407,7 @@ int takeover_unpack(int queue,
 	while (take_fd(&parcel, &fd) == 0)
 		connection_reset(fd);
 	close(parcel.file);
-	return error;
+	return !error && parcel.short_of_fds ? -EMFILE : error;
 }
 
 static int resume_held(struct connection *c, int way,
@@ -398,10 +424,11 @@ static int resume_held(struct connection *c, int way,
 void takeover_resume(struct listener *listener, struct arrival *arrival)
 {
 	const struct takeover_entry *entry = &arrival->entry;
-	struct connection *c =
-		listener ? connection_new(listener, arrival->fd) : NULL;
+	struct connection *c = NULL;
 	int error = 0;
 
+	if (listener && arrival->fd[FRONT] >= 0)
+		c = connection_new(listener, arrival->fd);
 	if (!c) {
 		if (listener)
 			listener_count(listener, RP_STAT_RESOURCE);
@@ -412,6 +439,8 @@ void takeover_resume(struct listener *listener, struct arrival *arrival)
 	if (record_take(&c->record, &entry->record,
 			entry->has_tlvs ? &arrival->tlvs : NULL))
 		listener_count(listener, RP_STAT_RESOURCE);
+	for (int side = FRONT; side <= BACK; side++)
+		connection_reset_on_close(c->relay.side[side].watch.fd, false);
 	c->cookie = entry->cookie;
 	c->recorded = entry->recorded;
 	c->announced = entry->announced;

@@ -6,7 +6,8 @@
  * A parcel is a unix socket in whose queue the descriptors wait: first that of
  * a file with what has to be known of each connection, then those of the
  * connections in the same order. So it is one descriptor, however many there
- * are, and it can wait in systemd's store while no daemon runs.
+ * are, and it can wait in systemd's store while no daemon runs. Whoever closes
+ * it instead of taking them up resets them all, so that none seems complete.
  */
 #ifndef REALPEER_TAKEOVER_H
 #define REALPEER_TAKEOVER_H
@@ -18,7 +19,7 @@
 #include "connection.h"
 
 /* To be raised when the meaning of a parcel changes. */
-#define TAKEOVER_VERSION 1
+#define TAKEOVER_VERSION 2
 
 /* Descriptors of one message, SCM_MAX_FD of the kernel at most. */
 #define TAKEOVER_BATCH 250
@@ -71,13 +72,15 @@ struct takeover_entry {
 struct arrival {
 	struct takeover_entry entry;
 	struct rp_tlvs tlvs;
-	int fd[2];	  /* owned; FRONT, and BACK or -1 */
+	int fd[2];	  /* owned; FRONT, and BACK or -1; both -1: lost */
 	uint8_t *held[2]; /* owned; NULL: none */
 };
 
 /*
  * Calls `arrive` for each connection of a parcel, which is then empty, and
  * resets those that cannot be made out. 0; -EPROTO: it is of another version;
+ * -EMFILE: there are not enough descriptors here, so from some connection on
+ * only the entries came, and the rest is reset when the parcel is closed;
  * another -errno.
  */
 int takeover_unpack(int parcel,
@@ -86,7 +89,7 @@ int takeover_unpack(int parcel,
 
 /*
  * Goes on with it under `listener`, in the listener's thread, or (NULL) resets
- * it. It is used up.
+ * it; counts it if it is lost. It is used up.
  */
 void takeover_resume(struct listener *listener, struct arrival *arrival);
 
