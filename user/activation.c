@@ -81,7 +81,8 @@ static void close_untaken(const struct inherited *inherited)
 			    inherited->fd);
 	else if (inherited->stored)
 		store_forget(store_listen_name(&inherited->address,
-					       inherited->v6only, name));
+					       inherited->v6only, name),
+			     0);
 	else
 		log_warning("inherited=%d address=%s msg=\"no listener has "
 			    "this address\"",

@@ -183,6 +183,7 @@ static int put_in_force(struct daemon *daemon, const struct setup *setup,
 		return -ENOTRECOVERABLE;
 	}
 	server_settle(daemon->server);
+	server_store(daemon->server);
 	return r;
 }
 

@@ -87,12 +87,14 @@ static int adopt(struct endpoint *endpoint, size_t n_threads,
 		if (!is_one_of(endpoint, &inherited[i]))
 			continue;
 		endpoint->ours = inherited[i].stored;
+		endpoint->left = endpoint->ours;
 		error = listen_adopt(inherited[i].fd, fds + next, 1);
 		if (error)
 			listen_close(fds, next);
 		else
 			next++;
 	}
+	endpoint->n_sockets = found;
 	if (!error)
 		error = make_acceptors(endpoint, fds, n, found < n_threads);
 	for (size_t i = 0; i < n_inherited && !error; i++) {
@@ -119,6 +121,7 @@ int endpoint_open(struct endpoint *endpoint, size_t n_threads, bool shared,
 		return -ENOMEM;
 	error = listen_open(&endpoint->address, endpoint->v6only, shared, fds,
 			    n_threads);
+	endpoint->n_sockets = n_threads;
 	if (!error)
 		error = make_acceptors(endpoint, fds, n_threads, false);
 	free(fds);
@@ -136,27 +139,45 @@ void endpoint_close(struct endpoint *endpoint)
 	endpoint->n_acceptors = 0;
 }
 
-void endpoint_store(const struct endpoint *endpoint)
+/* Returns how many there is no room for. */
+static size_t store_more(struct endpoint *endpoint, const char *name)
 {
-	char name[STORE_NAME_MAX];
-	int fd;
+	for (; endpoint->n_stored < endpoint->n_sockets; endpoint->n_stored++) {
+		int fd = endpoint->acceptors[endpoint->n_stored]->watch.fd;
 
-	if (!endpoint->ours)
-		return;
-	store_listen_name(&endpoint->address, endpoint->v6only, name);
-	for (size_t i = 0; i < endpoint->n_acceptors; i++) {
-		fd = endpoint->acceptors[i]->watch.fd;
-		store_keep(name, &fd, 1);
+		if (!store_keep(name, &fd, 1))
+			break;
 	}
+	return endpoint->n_sockets - endpoint->n_stored;
 }
 
-void endpoint_unstore(const struct endpoint *endpoint)
+size_t endpoint_store(struct endpoint *endpoint)
+{
+	char name[STORE_NAME_MAX];
+	size_t missing;
+
+	if (!endpoint->ours || !store_available())
+		return 0;
+	store_listen_name(&endpoint->address, endpoint->v6only, name);
+	missing = store_more(endpoint, name);
+	/* The store may be full of more of them than we have counted. */
+	if (missing && endpoint->left) {
+		endpoint_unstore(endpoint);
+		missing = store_more(endpoint, name);
+	}
+	endpoint->left = false;
+	return missing;
+}
+
+void endpoint_unstore(struct endpoint *endpoint)
 {
 	char name[STORE_NAME_MAX];
 
 	if (endpoint->ours)
 		store_forget(store_listen_name(&endpoint->address,
-					       endpoint->v6only, name));
+					       endpoint->v6only, name),
+			     endpoint->n_stored);
+	endpoint->n_stored = 0;
 }
 
 struct endpoint *endpoints_find(const struct endpoints *endpoints,

@@ -26,6 +26,9 @@ struct endpoint {
 	 */
 	struct acceptor **acceptors;
 	size_t n_acceptors;
+	size_t n_sockets; /* the first ones', the others share these */
+	size_t n_stored;  /* of them, in systemd's store */
+	bool left;  /* there by a daemon before: maybe more than may be now */
 	bool ours;  /* not of a .socket unit: the store may keep it */
 	bool kept;  /* acceptors taken over from, or by, another */
 	bool going; /* with the listener that it has: see server_settle() */
@@ -50,9 +53,12 @@ int endpoint_open(struct endpoint *endpoint, size_t n_threads, bool shared,
 /* Closes what was not started, and frees; nothing if another has it. */
 void endpoint_close(struct endpoint *endpoint);
 
-/* Lets the store keep its sockets, or no longer, if they are ours. */
-void endpoint_store(const struct endpoint *endpoint);
-void endpoint_unstore(const struct endpoint *endpoint);
+/*
+ * Lets the store keep its sockets, or no longer, if they are ours. Returns for
+ * how many it has no room.
+ */
+size_t endpoint_store(struct endpoint *endpoint);
+void endpoint_unstore(struct endpoint *endpoint);
 
 /* The one with the same sockets. NULL: none. */
 struct endpoint *endpoints_find(const struct endpoints *endpoints,

@@ -172,9 +172,10 @@ static int start_server(struct daemon *daemon)
 	}
 	if (passed.connections >= 0) {
 		server_adopt(daemon->server, passed.connections);
-		store_forget(STORE_CONNECTIONS);
+		store_forget(STORE_CONNECTIONS, 0);
 	}
 	activation_finish(&passed);
+	server_store(daemon->server);
 	return 0;
 }
 
@@ -277,13 +278,16 @@ static bool hand_on(struct daemon *daemon)
 		return false;
 	server_leave(daemon->server, &takeover);
 	n = takeover_end(&takeover, &parcel);
-	log_notice("msg=\"relayed connections wait for the next daemon\" "
-		   "number=%u",
-		   n);
-	if (n) {
-		store_keep(STORE_CONNECTIONS, &parcel, 1);
+	if (n && !store_keep(STORE_CONNECTIONS, &parcel, 1))
+		log_error("msg=\"relayed connections are reset, systemd cannot "
+			  "keep them\" number=%u",
+			  n);
+	else
+		log_notice("msg=\"relayed connections wait for the next "
+			   "daemon\" number=%u",
+			   n);
+	if (n)
 		close(parcel);
-	}
 	/* Who has ended cannot be asked which unit it belonged to. */
 	store_settle(STORE_TIMEOUT_MS);
 	return true;

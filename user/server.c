@@ -30,6 +30,7 @@ struct server {
 	struct worker **workers; /* array, owned */
 	size_t n_workers;
 	struct endpoints endpoints;
+	size_t unstored; /* listening sockets that systemd does not keep */
 };
 
 /* A configuration that is about to be put in force. */
@@ -99,6 +100,8 @@ static int take_endpoint(struct change *change, size_t listener,
 	if (before) {
 		endpoint->acceptors = before->acceptors;
 		endpoint->n_acceptors = before->n_acceptors;
+		endpoint->n_sockets = before->n_sockets;
+		endpoint->n_stored = before->n_stored;
 		endpoint->ours = before->ours;
 		endpoint->kept = true;
 		change->after.n++;
@@ -244,11 +247,8 @@ static void put_in_force(struct change *change)
 	}
 	free(change->before->all);
 	free(change->listeners);
-	for (size_t i = 0; i < n; i++) {
-		if (!after->all[i].kept)
-			endpoint_store(&after->all[i]);
+	for (size_t i = 0; i < n; i++)
 		after->all[i].kept = false;
-	}
 	server->endpoints = *after;
 }
 
@@ -323,6 +323,21 @@ int server_reload(struct server *server, struct config *config,
 		  const uint32_t *numbers)
 {
 	return apply(server, config, numbers, NULL, 0);
+}
+
+void server_store(struct server *server)
+{
+	size_t missing = 0;
+
+	for (size_t i = 0; i < server->endpoints.n; i++)
+		missing += endpoint_store(&server->endpoints.all[i]);
+	if (missing && missing != server->unstored)
+		log_warning("msg=\"systemd has no room for all listening "
+			    "sockets: while no daemon runs, who connects may "
+			    "be refused. Raise FileDescriptorStoreMax and "
+			    "FDSTORE of the unit\" missing=%zu",
+			    missing);
+	server->unstored = missing;
 }
 
 /* The main thread's wish, for one thread after the other. */

@@ -42,6 +42,12 @@ int server_reload(struct server *server, struct config *config,
 void server_settle(struct server *server);
 
 /*
+ * Lets systemd keep the listening sockets. To be called after a start, when
+ * what nobody took of the daemon before has gone, and after server_settle().
+ */
+void server_store(struct server *server);
+
+/*
  * Stops accepting, waits until no connection is left or timeout_ms is over,
  * resets what is left, ends the threads. Frees; NULL is fine.
  */

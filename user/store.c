@@ -14,6 +14,8 @@
 /* Of one message: SCM_MAX_FD of the kernel. */
 #define BATCH_MAX 253
 
+static size_t n_kept;
+
 const char *store_listen_name(const struct address *address, bool v6only,
 			      char out[STORE_NAME_MAX])
 {
@@ -26,11 +28,24 @@ const char *store_listen_name(const struct address *address, bool v6only,
 	return out;
 }
 
-bool store_available(void)
+static size_t places(void)
 {
 	const char *most = getenv("FDSTORE");
+	int n = getenv("NOTIFY_SOCKET") && most ? atoi(most) : 0;
 
-	return getenv("NOTIFY_SOCKET") && most && atoi(most) > 0;
+	return n > 0 ? n : 0;
+}
+
+bool store_available(void)
+{
+	return places() > 0;
+}
+
+static size_t places_left(const char *name)
+{
+	size_t taken = n_kept + (strcmp(name, STORE_CONNECTIONS) != 0);
+
+	return places() > taken ? places() - taken : 0;
 }
 
 static void complain(const char *name, int error)
@@ -40,28 +55,35 @@ static void complain(const char *name, int error)
 		    name, strerror(-error));
 }
 
-void store_keep(const char *name, const int *fds, size_t n)
+size_t store_keep(const char *name, const int *fds, size_t n)
 {
 	char message[STORE_NAME_MAX + sizeof("FDSTORE=1\nFDPOLL=0\nFDNAME=")];
+	size_t most = places_left(name), i, batch;
 
-	if (!store_available())
-		return;
+	if (n > most)
+		n = most;
 	/* Polled, a socket whose peer is gone would be thrown away. */
 	snprintf(message, sizeof(message), "FDSTORE=1\nFDPOLL=0\nFDNAME=%s",
 		 name);
-	for (size_t i = 0; i < n; i += BATCH_MAX) {
-		size_t batch = n - i < BATCH_MAX ? n - i : BATCH_MAX;
-		int r = sd_pid_notify_with_fds(0, 0, message, fds + i, batch);
+	for (i = 0; i < n; i += batch) {
+		int r;
 
-		if (r < 0)
+		batch = n - i < BATCH_MAX ? n - i : BATCH_MAX;
+		r = sd_pid_notify_with_fds(0, 0, message, fds + i, batch);
+		if (r < 0) {
 			complain(name, r);
+			break;
+		}
 	}
+	n_kept += i;
+	return i;
 }
 
-void store_forget(const char *name)
+void store_forget(const char *name, size_t n)
 {
 	int r;
 
+	n_kept -= n;
 	if (!store_available())
 		return;
 	r = sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);

@@ -3,7 +3,9 @@
  * store.h - descriptors that systemd keeps while no daemon runs, and passes to
  * the next one: its file descriptor store (sd_pid_notify_with_fds(3)).
  *
- * It answers nothing, so nobody learns whether it took a descriptor.
+ * It answers nothing, so nobody learns whether it took a descriptor; what it
+ * has no room for it closes. So the places are counted here, and one of them is
+ * kept for connections. Main thread, and the one that stops the server.
  */
 #ifndef REALPEER_STORE_H
 #define REALPEER_STORE_H
@@ -28,11 +30,15 @@ const char *store_listen_name(const struct address *address, bool v6only,
  */
 bool store_available(void);
 
-/* Keeps copies under `name`, beside what it has under that name already. */
-void store_keep(const char *name, const int *fds, size_t n);
+/*
+ * Keeps copies under `name`, beside what it has under that name already.
+ * Returns how many, which are the first: less than `n` where it has no room, or
+ * cannot be told.
+ */
+size_t store_keep(const char *name, const int *fds, size_t n);
 
-/* Closes all that it has under `name`. */
-void store_forget(const char *name);
+/* Closes all that it has under `name`, which `n` of those kept were. */
+void store_forget(const char *name, size_t n);
 
 /* Waits until it has read all that it was told, `timeout_ms` at most. */
 void store_settle(unsigned int timeout_ms);

@@ -454,7 +454,7 @@ def test_stop_is_no_restart(env):
 def test_no_store(env):
     """Where nobody keeps anything, a restart waits for the connections."""
     env.handler()
-    manager = Manager(env.daemon(relay()), keeps=False).start()
+    manager = Manager(env.daemon(relay()), places=0).start()
     sock = env.lb.connect(RELAYED)
     stream.exchange(sock, HEADER + b"hello", b"hello")
     manager.daemon.process.kill(signal.SIGUSR1)
@@ -464,6 +464,55 @@ def test_no_store(env):
     sock.close()
     equal(manager.daemon.process.wait(), 0, "exit status")
     check("FDSTORE=1" not in manager.received, "it asked to keep something")
+
+
+@needs(BPF)
+def test_full_store(env):
+    """Of listening sockets it keeps what leaves room for the connections, which
+    go on, and says what to raise; also after a daemon that left no room.
+
+    Fails without places_left() in store.c, and without endpoint.left.
+    """
+    env.handler()
+    more = relay(f"{SERVER}:1885", "other")
+    manager = Manager(env.daemon(GLOBAL + "threads = 4\n" + relay() + more), places=6)
+    manager.told = 100
+    manager.start()
+    equal(manager.stored(), [f"listen {SERVER}_1884"] * 4 + [f"listen {SERVER}_1885"] * 2,
+          "what fills the store")
+    manager.told = 6
+    manager.daemon.process.kill(signal.SIGUSR1)
+    equal(manager.daemon.stop(), 0, "exit status")
+    manager.start()
+    sock = env.lb.connect((SERVER, 1885))
+    stream.exchange(sock, HEADER + b"hello", b"hello")
+    for count in (1, 2):
+        wait_for(lambda: manager.stored() == [f"listen {SERVER}_1884"] * 4 + [
+            f"listen {SERVER}_1885"], lambda: f"one place: {manager.stored()}")
+        said = manager.daemon.process.lines("Raise")
+        check("FileDescriptorStoreMax" in said[0] and len(said) == 1, f"not clear: {said}")
+        manager.restart()
+        stream.exchange(sock, b"still here")
+        equal(len(manager.daemon.connections()), 1, f"connections after restart {count}")
+    manager.daemon.reload(GLOBAL + "threads = 4\n" + more)
+    sock.close()
+    manager.stop()
+
+
+@needs(BPF)
+def test_store_is_gone(env):
+    """What cannot be kept is reset, for it is not complete, and that is said.
+    Fails with what was said before: that it waits for the next daemon."""
+    env.handler()
+    manager = Manager(env.daemon(relay())).start()
+    sock = env.lb.connect(RELAYED)
+    stream.exchange(sock, HEADER + b"hello", b"hello")
+    manager.destroy()
+    manager.daemon.process.kill(signal.SIGUSR1)
+    equal(manager.daemon.stop(), 0, "exit status")
+    equal(stream.ended_by(sock), ("reset", b""), "the connection")
+    equal(len(manager.daemon.process.lines("connections are reset, systemd cannot")), 1, "lines")
+    equal(manager.daemon.process.lines("wait for the next daemon"), [], "lines")
 
 
 @needs(BPF)

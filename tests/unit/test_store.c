@@ -99,15 +99,60 @@ static void keeps_and_forgets(void **state)
 	(void)state;
 	for (int i = 0; i < FDS_MAX; i++)
 		files[i] = socket(AF_INET, SOCK_STREAM, 0);
-	store_keep("name", files, 2);
+	assert_int_equal(store_keep("name", files, 2), 2);
 	expect("FDSTORE=1\nFDPOLL=0\nFDNAME=name", 2, files);
-	store_forget("name");
+	store_forget("name", 2);
 	expect("FDSTOREREMOVE=1\nFDNAME=name", 0, NULL);
 	/* More than fit into one message. */
-	store_keep("many", files, FDS_MAX);
+	assert_int_equal(store_keep("many", files, FDS_MAX), FDS_MAX);
 	expect("FDSTORE=1\nFDPOLL=0\nFDNAME=many", 253, files);
 	expect("FDSTORE=1\nFDPOLL=0\nFDNAME=many", FDS_MAX - 253, files + 253);
+	store_forget("many", FDS_MAX);
 	for (int i = 0; i < FDS_MAX; i++)
+		close(files[i]);
+}
+
+/*
+ * What it has no room for is not sent, and one place waits for connections.
+ * Fails without places_left().
+ */
+static void full(void **state)
+{
+	const char *name = "FDSTORE=1\nFDPOLL=0\nFDNAME=";
+	char want[64], text[256];
+	int files[8], fds[FDS_MAX];
+
+	(void)state;
+	for (int i = 0; i < 8; i++)
+		files[i] = socket(AF_INET, SOCK_STREAM, 0);
+	setenv("FDSTORE", "4", 1);
+	assert_int_equal(store_keep("one", files, 2), 2);
+	assert_int_equal(store_keep("two", files + 2, 3), 1);
+	assert_int_equal(store_keep("three", files + 5, 1), 0);
+	assert_int_equal(store_keep(STORE_CONNECTIONS, files + 6, 2), 1);
+	assert_int_equal(store_keep(STORE_CONNECTIONS, files + 7, 1), 0);
+	snprintf(want, sizeof(want), "%sone", name);
+	expect(want, 2, files);
+	snprintf(want, sizeof(want), "%stwo", name);
+	expect(want, 1, files + 2);
+	snprintf(want, sizeof(want), "%s" STORE_CONNECTIONS, name);
+	expect(want, 1, files + 6);
+	assert_int_equal(receive(text, fds), -1);
+	/* There is room again. */
+	store_forget("one", 2);
+	expect("FDSTOREREMOVE=1\nFDNAME=one", 0, NULL);
+	assert_int_equal(store_keep("three", files + 4, 3), 1);
+	snprintf(want, sizeof(want), "%sthree", name);
+	expect(want, 1, files + 4);
+	store_forget("two", 1);
+	store_forget("three", 1);
+	store_forget(STORE_CONNECTIONS, 1);
+	/* For connections alone. */
+	setenv("FDSTORE", "1", 1);
+	assert_int_equal(store_keep("one", files, 1), 0);
+	assert_int_equal(store_keep(STORE_CONNECTIONS, files, 1), 1);
+	store_forget(STORE_CONNECTIONS, 1);
+	for (int i = 0; i < 8; i++)
 		close(files[i]);
 }
 
@@ -135,8 +180,8 @@ static void not_available(void **state)
 	assert_false(store_available());
 	unsetenv("FDSTORE");
 	assert_false(store_available());
-	store_keep("name", &manager, 1);
-	store_forget("name");
+	assert_int_equal(store_keep("name", &manager, 1), 0);
+	store_forget("name", 0);
 	store_settle(1000);
 	assert_int_equal(receive(text, fds), -1);
 	setenv("FDSTORE", "1", 1);
@@ -151,9 +196,9 @@ static void nobody_there(void **state)
 
 	(void)state;
 	close(manager);
-	store_keep("name", &null, 1);
+	assert_int_equal(store_keep("name", &null, 1), 0);
 	close(null);
-	store_forget("name");
+	store_forget("name", 0);
 	store_settle(1);
 	manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
 }
@@ -180,6 +225,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(keeps_and_forgets, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(full, setup, teardown),
 		cmocka_unit_test_setup_teardown(settles, setup, teardown),
 		cmocka_unit_test_setup_teardown(not_available, setup, teardown),
 		cmocka_unit_test_setup_teardown(nobody_there, setup, teardown),

@@ -30,11 +30,12 @@ os.execv(sys.argv[2 + n], sys.argv[2 + n:])
 
 
 class Manager:
-    """Runs one daemon, again and again. `keeps`: does it have a store?"""
+    """Runs one daemon, again and again. `places`: of the store; 0: there is none."""
 
-    def __init__(self, daemon, keeps=True):
+    def __init__(self, daemon, places=FDSTORE_MAX):
         self.daemon = daemon
-        self.keeps = keeps
+        self.places = places
+        self.told = places  # to the daemon
         self.received = []
         self._store = []  # (name, descriptor)
         self._lock = threading.Lock()
@@ -63,10 +64,10 @@ class Manager:
         self.received += lines
         values = dict(line.split("=", 1) for line in lines if "=" in line)
         name = values.get("FDNAME", "stored")
-        if values.get("FDSTORE") == "1" and self.keeps:
+        if values.get("FDSTORE") == "1":
             have = {os.fstat(fd).st_ino for _, fd in self._store}
             for fd in list(fds):
-                if os.fstat(fd).st_ino not in have and len(self._store) < FDSTORE_MAX:
+                if os.fstat(fd).st_ino not in have and len(self._store) < self.places:
                     self._store.append((name, fd))
                     fds.remove(fd)
         if values.get("FDSTOREREMOVE") == "1":
@@ -87,8 +88,8 @@ class Manager:
             names, fds = [name for name, _ in self._store], [fd for _, fd in self._store]
             self.received.clear()
             variables = dict(self.daemon.variables, NOTIFY_SOCKET=self._path)
-            if self.keeps:
-                variables["FDSTORE"] = str(FDSTORE_MAX)
+            if self.told:
+                variables["FDSTORE"] = str(self.told)
             if fds:
                 variables.update(LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=":".join(names))
                 self.daemon.prefix = [sys.executable, "-c", LAUNCHER, str(len(fds)),
