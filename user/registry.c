@@ -137,7 +137,8 @@ int registry_add(struct connection *c, int handler_fd)
 	uint64_t front = 0;
 	int error = 0;
 
-	if (!datapath)
+	/* It is there when a unix handler that had no room is tried again. */
+	if (!datapath || c->recorded)
 		return 0;
 	show = can_show(c);
 	if (peeked || !show)

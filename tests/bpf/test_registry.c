@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <net/if.h>
+#include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -217,6 +220,56 @@ static void without_a_header(void **state)
 	close(handler);
 }
 
+static void *accept_later(void *argument)
+{
+	(void)argument;
+	sleep_ms(200);
+	close(stream_accept(test.handler));
+	return NULL;
+}
+
+/*
+ * A unix handler that has no room at first is tried again, and what the kernel
+ * read is compared once. Fails without c->recorded in registry_add().
+ */
+static void handler_busy(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct sockaddr *to = (struct sockaddr *)&address;
+	pthread_t thread;
+	int client, filler, handler;
+	char text[160];
+
+	(void)state;
+	snprintf(address.sun_path, sizeof(address.sun_path),
+		 "/tmp/realpeer-test-%d.sock", getpid());
+	snprintf(text, sizeof(text),
+		 "client_address = none\noffload = peek\nhandler = unix:%s",
+		 address.sun_path);
+	unlink(address.sun_path);
+	start(text);
+	close(test.handler);
+	test.handler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	filler = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(test.handler, to, sizeof(address)), 0);
+	assert_int_equal(listen(test.handler, 0), 0);
+	assert_int_equal(connect(filler, to, sizeof(address)), 0);
+	client = tcp_connect(test.port);
+	stream_text(client, RELAYED_V1 "hello");
+	pthread_create(&thread, NULL, accept_later, NULL);
+	expect_stat(&test, RP_STAT_CONNECTIONS, 1);
+	pthread_join(thread, NULL);
+	handler = stream_accept(test.handler);
+	expect_text(handler, "hello");
+	expect_entry(listed_cookie(), RELAYED_CLIENT ":5555", false);
+	expect_stat(&test, RP_STAT_PEEKED, 1);
+	expect_stat(&test, RP_STAT_PEEK_MISMATCH, 0);
+	close(client);
+	close(handler);
+	close(filler);
+	unlink(address.sun_path);
+}
+
 /* The entry is the daemon's socket's, and the handler sees the daemon. */
 static void check_not_shown(const char *header, size_t len, const char *client)
 {
@@ -335,6 +388,7 @@ int main(void)
 		cmocka_unit_test_teardown(other_family, teardown),
 		cmocka_unit_test_teardown(header_in_pieces, teardown),
 		cmocka_unit_test_teardown(handler_down, teardown),
+		cmocka_unit_test_teardown(handler_busy, teardown),
 		cmocka_unit_test_teardown(many, teardown),
 	};
 
