@@ -9,7 +9,8 @@
  *
  * An end of stream on one side becomes a half-close of the other once the
  * bytes before it are written; an error becomes a reset, so that a transfer
- * that was cut off never looks complete. Written for edge-triggered epoll and
+ * that was cut off never looks complete, save where the receiver is a unix
+ * socket, which knows no reset. Written for edge-triggered epoll and
  * non-blocking descriptors. Doesn't log, doesn't own the descriptors.
  */
 #ifndef REALPEER_RELAY_H
