@@ -40,8 +40,8 @@ ssize_t __wrap_send(int fd, const void *data, size_t len, int flags)
 /*
  * The header that was kept for a handler finds nobody. The client, which is
  * not to be believed and waits at the gate, gets a reset, no orderly end: fails
- * without the error of send_held(). And our header is not taken for the start of
- * what the client says: fails without drop_held() in on_answer().
+ * without the error of send_held(). And our header is not taken for the start
+ * of what the client says: fails without drop_held() in on_answer().
  */
 static void before_our_header(void **state)
 {
