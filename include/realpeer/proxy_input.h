@@ -45,6 +45,7 @@ struct rp_v2 {
 	__u32 ssl_end; /* within a PP2_TYPE_SSL, else 0 */
 	__u32 crc_at;  /* value of PP2_TYPE_CRC32C, else 0 */
 	__u32 crc;
+	__u32 text_end; /* of the CN that `at` is in, if it is in one */
 	__u8 ssl_again; /* not the first PP2_TYPE_SSL */
 	__u8 pad[3];
 };

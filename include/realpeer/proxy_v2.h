@@ -127,8 +127,21 @@ RP_INLINE long rp_v2_value(struct rp_parser *p, __u8 type, struct rp_span value)
 }
 
 /*
- * One TLV. Those within a PP2_TYPE_SSL come in the same loop, bounded by it;
- * none of them is opened again, so there is one level and no recursion.
+ * A byte of a CN, which becomes a user name in brokers, and text in logs. Every
+ * CN is looked at: whoever gets the TLVs forwarded may take any of them.
+ */
+RP_INLINE long rp_v2_text(struct rp_parser *p)
+{
+	__u8 c = rp_byte(p, p->v2.at++);
+
+	return c < 0x20 || c == 0x7f ? rp_malformed(p, RP_FAULT_SSL_CN_TEXT)
+				     : 0;
+}
+
+/*
+ * One TLV, or one byte of a CN. Those within a PP2_TYPE_SSL come in the same
+ * loop, bounded by it; none of them is opened again, so there is one level and
+ * no recursion.
  */
 static long rp_v2_tlv(__u32 i, struct rp_parser **context)
 {
@@ -139,6 +152,8 @@ static long rp_v2_tlv(__u32 i, struct rp_parser **context)
 	__u8 type;
 
 	(void)i;
+	if (v2->at < v2->text_end)
+		return rp_v2_text(p);
 	if (v2->at == v2->ssl_end)
 		v2->ssl_end = 0;
 	if (v2->at == v2->end)
@@ -155,19 +170,13 @@ static long rp_v2_tlv(__u32 i, struct rp_parser **context)
 
 	if (!v2->ssl_end)
 		return rp_v2_value(p, type, value);
-	if (type == RP_V2_SSL_CN && !v2->ssl_again)
+	if (type != RP_V2_SSL_CN)
+		return 0;
+	v2->text_end = v2->at;
+	v2->at = value.off;
+	if (!v2->ssl_again)
 		rp_v2_keep(p, RP_TLV_SSL_CN, &p->header.ssl_cn, value);
 	return 0;
-}
-
-/* A CN becomes a user name in brokers, and text in logs. */
-static long rp_v2_cn(__u32 i, struct rp_parser **context)
-{
-	struct rp_parser *p = *context;
-	__u8 c = rp_byte(p, p->header.ssl_cn.off + i);
-
-	return c < 0x20 || c == 0x7f ? rp_malformed(p, RP_FAULT_SSL_CN_TEXT)
-				     : 0;
 }
 
 #define RP_V2_CRC_STEP 8 /* bytes of one round */
@@ -214,12 +223,10 @@ RP_INLINE void rp_v2_tlvs(struct rp_parser *p, __u32 at)
 	p->v2.end = p->header.length;
 	if (at == p->header.length)
 		return;
-	/* Each takes 3 bytes at least; one more round finds the end. */
-	rp_loop((p->header.length - at) / 3 + 1, rp_v2_tlv, p);
+	/* Each takes a byte at least; one more round finds the end. */
+	rp_loop(p->header.length - at + 1, rp_v2_tlv, p);
 	if (p->verdict == RP_HEADER && p->v2.crc_at)
 		rp_v2_check_crc(p);
-	if (p->verdict == RP_HEADER)
-		rp_loop(p->header.ssl_cn.len, rp_v2_cn, p);
 }
 
 /* A command without usable addresses stays RP_COMMAND_LOCAL, which is 0. */

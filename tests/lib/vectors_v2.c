@@ -326,6 +326,21 @@ const struct vector vectors_v2[] = {
 		.header.ssl_cn = {39, 8},
 	},
 	{
+		.name = "v2 CN, the first one counts, behind an empty one too",
+		INPUT(TCP4("\x00\x20") "\x20\x00\x11"
+				       "\x07"
+				       "\0\0\0\0"
+				       "\x22\x00\x00"
+				       "\x22\x00\x02"
+				       "ab"
+				       "\x21\x00\x01"
+				       "\n"),
+		CLIENT4,
+		.header.present = RP_TLV_SSL | RP_TLV_SSL_CN,
+		.header.ssl_client = 7,
+		.header.ssl_cn = {39, 0},
+	},
+	{
 		.name = "v2 CN outside SSL is an unknown type",
 		INPUT(TCP4("\x00\x10") "\x22\x00\x01"
 				       "\n"),

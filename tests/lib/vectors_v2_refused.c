@@ -217,6 +217,31 @@ const struct vector vectors_v2_refused[] = {
 				       "\x7f"),
 		MALFORMED(SSL_CN_TEXT),
 	},
+	{
+		.name = "v2 second CN with an end-of-line",
+		INPUT(TCP4("\x00\x1d") "\x20\x00\x0e"
+				       "\x07"
+				       "\0\0\0\0"
+				       "\x22\x00\x02"
+				       "ab"
+				       "\x22\x00\x01"
+				       "\n"),
+		MALFORMED(SSL_CN_TEXT),
+	},
+	{
+		.name = "v2 second SSL, its CN ends with a NUL",
+		INPUT(TCP4("\x00\x24") "\x20\x00\x09"
+				       "\x07"
+				       "\0\0\0\0"
+				       "\x22\x00\x01"
+				       "a"
+				       "\x20\x00\x09"
+				       "\x07"
+				       "\0\0\0\0"
+				       "\x22\x00\x01"
+				       "\0"),
+		MALFORMED(SSL_CN_TEXT),
+	},
 
 	/* Too long, said as soon as the length is there. */
 	{
