@@ -17,6 +17,13 @@
 
 #define RP_ABI_VERSION 5
 
+/* Holds both compilers to a size, and to where the last member with data is. */
+#define RP_LAYOUT(type, size, member, offset)                             \
+	_Static_assert(sizeof(struct type) == (size) &&                   \
+			       __builtin_offsetof(struct type, member) == \
+				       (offset),                          \
+		       "ABI")
+
 #define RP_NAME_LEN	     24 /* listener name, NUL included */
 #define RP_LISTENERS_MAX     4096
 /*
@@ -103,6 +110,8 @@ struct rp_stat_key {
 	enum rp_stat stat;
 };
 
+RP_LAYOUT(rp_stat_key, 8, stat, 4);
+
 /* Set in rp_tlvs.truncated where a value was longer than its field. */
 enum rp_tlv_bit {
 	RP_TLV_AUTHORITY = 1 << 0,
@@ -140,7 +149,7 @@ struct rp_tlvs {
 	char alpn[8];
 };
 
-_Static_assert(sizeof(struct rp_tlvs) == 344, "ABI");
+RP_LAYOUT(rp_tlvs, 344, alpn, 336);
 
 /*
  * A connection: value of `connections`, whose key is the cookie of the socket
@@ -168,7 +177,7 @@ struct rp_connection {
 		     */
 };
 
-_Static_assert(sizeof(struct rp_connection) == 104, "ABI");
+RP_LAYOUT(rp_connection, 104, tlvs, 96);
 
 /*
  * How long the record of a connection that ended before accept() returned it
@@ -184,7 +193,7 @@ struct rp_tuple {
 	__u16 local_port;
 };
 
-_Static_assert(sizeof(struct rp_tuple) == 36, "ABI");
+RP_LAYOUT(rp_tuple, 36, local_port, 34);
 
 /* Value of `awaiting`: an established socket whose first byte is to come. */
 struct rp_awaiting {
@@ -192,6 +201,8 @@ struct rp_awaiting {
 	__u32 seq; /* of the first byte, host order */
 	__u32 listener;
 };
+
+RP_LAYOUT(rp_awaiting, 16, listener, 12);
 
 /*
  * Value of `pending`: what TC peeked at for a socket that does not exist yet.
@@ -203,6 +214,8 @@ struct rp_pending {
 	__u32 pad;
 	struct rp_connection record;
 };
+
+RP_LAYOUT(rp_pending, 112, record, 8);
 
 /* Announcements under way: those that wait for a handler's socket. */
 #define RP_ANNOUNCED_MAX 16384
@@ -222,7 +235,7 @@ struct rp_outgoing {
 	struct rp_connection record;
 };
 
-_Static_assert(sizeof(struct rp_outgoing) == 144, "ABI");
+RP_LAYOUT(rp_outgoing, 144, record, 40);
 
 /* Records of one CPU that are on their way from TC to their sockets. */
 #define RP_CLAIMS 256
@@ -240,6 +253,8 @@ struct rp_claim {
 	struct rp_connection record; /* .tlvs: not 0 if there are any */
 	struct rp_tlvs tlvs;
 };
+
+RP_LAYOUT(rp_claim, 496, tlvs, 152);
 
 /* Clients that were silent at header_timeout, and still are. */
 #define RP_SILENT_MAX 65536
@@ -285,7 +300,7 @@ struct rp_handshake {
 	__u32 pad2;
 };
 
-_Static_assert(sizeof(struct rp_handshake) == 80, "ABI");
+RP_LAYOUT(rp_handshake, 80, claim, 72);
 
 #define RP_WAYS		 8
 #define RP_BUCKETS_FIRST (1 << 7)
@@ -306,6 +321,8 @@ struct rp_bucket {
 	__u32 tags[RP_WAYS];
 };
 
+RP_LAYOUT(rp_bucket, 32, tags, 0);
+
 #define RP_CLAIM_OF_DAEMON 0xffffffffU /* the daemon will read the header */
 
 /* Key of `endpoints`; the wildcards are :: and ::ffff:0.0.0.0. */
@@ -314,6 +331,8 @@ struct rp_endpoint {
 	__u16 port;
 	__u16 pad;
 };
+
+RP_LAYOUT(rp_endpoint, 20, port, 16);
 
 /* What the kernel does with a peer that is not trusted. */
 enum rp_untrusted {
@@ -342,7 +361,7 @@ struct rp_listener {
 	__u32 header_timeout; /* ms */
 };
 
-_Static_assert(sizeof(struct rp_listener) == 40, "ABI");
+RP_LAYOUT(rp_listener, 40, header_timeout, 36);
 
 /* Key of `trusted`, an LPM trie; prefixlen counts the 32 listener bits too. */
 struct rp_trusted {
@@ -350,6 +369,8 @@ struct rp_trusted {
 	__u32 listener;
 	__u8 address[16];
 };
+
+RP_LAYOUT(rp_trusted, 24, address, 8);
 
 /*
  * The one value of `gates`, which the daemon has mapped: look-ups that would
@@ -372,6 +393,8 @@ struct rp_gates {
 	__u64 spilled_gone; /* `spilled` when the daemon last found none there
 			     */
 };
+
+RP_LAYOUT(rp_gates, 80, spilled_gone, 72);
 
 /*
  * So many losses without a socket that came through in between. A single one
@@ -397,6 +420,6 @@ struct rp_settings {
 				       */
 };
 
-_Static_assert(sizeof(struct rp_settings) == 64, "ABI");
+RP_LAYOUT(rp_settings, 64, hash_key, 24);
 
 #endif
