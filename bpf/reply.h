@@ -232,9 +232,10 @@ static __always_inline int rp_cut_ip(struct __sk_buff *skb,
 }
 
 /*
- * Cuts the packet down to a bare ACK, or to a reset, whose sequence number is
- * `skip` bytes further. Its TCP options stay, and skb->csum is kept true for
- * devices that give CHECKSUM_COMPLETE.
+ * Cuts the packet, which has a payload, down to a bare ACK, or to a reset,
+ * whose sequence number is `skip` bytes further. Its TCP options stay. What a
+ * device summed up (CHECKSUM_COMPLETE) the kernel forgets when it cuts off the
+ * payload; should one keep it for the rest, BPF_F_RECOMPUTE_CSUM keeps it true.
  */
 static __always_inline int rp_cut(struct __sk_buff *skb,
 				  const struct rp_packet *packet, __u32 skip,

@@ -4,11 +4,10 @@ whoever came first, and are still attached when it has gone."""
 
 import os
 import socket
-import subprocess
 
 from lib import bpf, header, stream
-from lib.build import ROOT_DIRECTORY, build_directory
 from lib.poll import check, equal
+from lib.programs import Programs
 from lib.realpeer import listener
 from lib.requirement import BPF, BPFTOOL, CLANG, TC, TCX, needs
 from lib.topology import CLIENTS, LB_FRONT, SERVER, SERVER_SIDE, STRANGER
@@ -18,33 +17,23 @@ HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
 COUNTED = ("ingress", "peername", "established", "state")
 
 
-class Other:
-    """The programs of other.bpf.c, loaded and pinned, not attached yet."""
+class Other(Programs):
+    """The programs of other.bpf.c."""
 
     def __init__(self, env):
-        self.env = env
-        self.pins = f"{bpf.BPFFS_ROOT}/{env.prefix}-other"
-        target = os.path.join(build_directory(), "tests/e2e/other.bpf.o")
-        variables = {key: value for key, value in os.environ.items() if key != "MAKEFLAGS"}
-        subprocess.run(["make", "-s", "-C", ROOT_DIRECTORY, f"O={build_directory()}", target],
-                       check=True, timeout=60, env=variables)
-        bpf.bpftool("prog", "loadall", target, self.pins, "pinmaps", f"{self.pins}/maps")
-
-    def _link(self, program, target, attach_type):
-        link = bpf.attach(f"{self.pins}/{program}", target, attach_type)
-        self.env.at_end(lambda: os.close(link))
+        super().__init__(env, "other")
 
     def attach_cgroup(self):
         cgroup = os.open(bpf.mounted("cgroup2"), os.O_RDONLY | os.O_DIRECTORY)
         try:
-            self._link("other_peername", cgroup, bpf.CGROUP_INET4_GETPEERNAME)
-            self._link("other_sockops", cgroup, bpf.CGROUP_SOCK_OPS)
+            self.link("other_peername", cgroup, bpf.CGROUP_INET4_GETPEERNAME)
+            self.link("other_sockops", cgroup, bpf.CGROUP_SOCK_OPS)
         finally:
             os.close(cgroup)
 
     def attach_tcx(self):
         with self.env.server.entered():
-            self._link("other_ingress", socket.if_nametoindex("back"), bpf.TCX_INGRESS)
+            self.link("other_ingress", socket.if_nametoindex("back"), bpf.TCX_INGRESS)
 
     def attach_clsact(self):
         run = self.env.server.run
@@ -54,9 +43,7 @@ class Other:
             "object-pinned", f"{self.pins}/other_ingress")
 
     def counts(self):
-        return dict(zip(COUNTED, (
-            entry["formatted"]["value"]
-            for entry in bpf.bpftool("map", "dump", "pinned", f"{self.pins}/maps/counted"))))
+        return self.counted(COUNTED)
 
 
 def all_run(env, other, handler, what):
