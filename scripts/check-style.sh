@@ -206,19 +206,23 @@ links() {
 	done
 }
 
-# Every key of the configuration, and every counter.
+# Every key of the configuration, and every counter. To find none is a mistake
+# of the expression that looks for them.
 documented() {
-	local name
-	sed -nE 's/^\t\[KEY_[A-Z_]+\] = \{ "([a-z_]+)".*/\1/p' user/config_key.c |
-		while IFS= read -r name; do
-			for file in README.md user/man/realpeer.conf.5; do
-				grep -qw "$name" "$file" || echo "$file: no key $name"
-			done
-		done
-	sed -nE 's/^\tX\([A-Z0-9_]+, "([a-z0-9_]+)"\).*/\1/p' include/realpeer/abi.h |
-		while IFS= read -r name; do
-			grep -q "\`$name\`" README.md || echo "README.md: no counter $name"
-		done
+	local name keys counters
+	keys=$(sed -nE 's/^\t\[KEY_[A-Z_]+\] = \{ *"([a-z_]+)".*/\1/p' user/config_key.c)
+	counters=$(sed -nE 's/^\tX\([A-Z0-9_]+, "([a-z0-9_]+)"\).*/\1/p' \
+		include/realpeer/abi.h)
+	[ -n "$keys" ] || echo "user/config_key.c: no keys are found"
+	[ -n "$counters" ] || echo "include/realpeer/abi.h: no counters are found"
+	for name in $keys; do
+		grep -q "^| \`$name\` |" README.md || echo "README.md: no key $name"
+		grep -qx "\.It Cm $name" user/man/realpeer.conf.5 ||
+			echo "user/man/realpeer.conf.5: no key $name"
+	done
+	for name in $counters; do
+		grep -q "\`$name\`" README.md || echo "README.md: no counter $name"
+	done
 }
 
 # Each source is in the map of the modules.
