@@ -12,17 +12,21 @@
 #include "config_file.h"
 
 /* What is overridden goes first: it must be right, too. */
-static void apply_setting(struct config_files *files, enum config_key key,
-			  const struct setting *setting, struct config *config,
-			  struct listener_config *listener)
+static int apply_setting(struct config_files *files, enum config_key key,
+			 const struct setting *setting, struct config *config,
+			 struct listener_config *listener)
 {
+	int r;
+
 	if (setting->overridden)
 		apply_setting(files, key, setting->overridden, config,
 			      listener);
-	if (config_key_apply(key, setting->text, config, listener,
+	r = config_key_apply(key, setting->text, config, listener,
 			     config_files_at(files, setting->file,
-					     setting->line)) == -ENOMEM)
+					     setting->line));
+	if (r == -ENOMEM)
 		files->no_memory = true;
+	return r;
 }
 
 static void apply_section(struct config_files *files, struct section *section,
@@ -30,9 +34,10 @@ static void apply_section(struct config_files *files, struct section *section,
 			  struct listener_config *listener)
 {
 	for (enum config_key key = 0; key < KEY_COUNT; key++) {
-		if (section->settings[key].text)
-			apply_setting(files, key, &section->settings[key],
-				      config, listener);
+		if (section->settings[key].text &&
+		    apply_setting(files, key, &section->settings[key], config,
+				  listener) < 0)
+			section->doubted |= 1u << key;
 	}
 }
 
@@ -168,6 +173,8 @@ static void check_relay(struct config_files *files, struct section *section,
 	const struct setting *handler = &section->settings[KEY_HANDLER];
 	const struct setting *client = &section->settings[KEY_CLIENT_ADDRESS];
 
+	if (section_doubts(section, KEY_HANDLER))
+		return;
 	if (!handler->text)
 		config_error(config_files_at(files, section->file,
 					     section->line),
@@ -178,32 +185,43 @@ static void check_relay(struct config_files *files, struct section *section,
 			     "handler: with delivery = relay it is host:port "
 			     "or unix:/path");
 	else if (listener->handler.sa.sa_family == AF_UNIX &&
-		 listener->client_address == CLIENT_ADDRESS_GETPEERNAME)
+		 listener->client_address == CLIENT_ADDRESS_GETPEERNAME &&
+		 !section_doubts(section, KEY_CLIENT_ADDRESS))
 		config_error(config_files_at(files, client->file, client->line),
 			     "client_address: getpeername needs a handler "
 			     "with host:port, a unix socket has no address");
 	else if (listener->handler.sa.sa_family != AF_UNIX &&
+		 !section_doubts(section, KEY_LISTEN) &&
 		 handler_is_listener(listener))
 		config_error(config_files_at(files, handler->file,
 					     handler->line),
 			     "handler: it is the listener itself");
 }
 
-/* What the keys mean for each other; their values are good. */
+/*
+ * What the keys mean for each other. A key in doubt tells nothing, and whether
+ * it is missing is not known.
+ */
 static void check_listener(struct config_files *files, struct section *section,
 			   struct listener_config *listener)
 {
 	const struct setting *tlvs = &section->settings[KEY_FORWARD_TLVS];
+	bool delivery_known = !section_doubts(section, KEY_DELIVERY);
+	bool client_known = !section_doubts(section, KEY_CLIENT_ADDRESS);
 
-	if (!section->settings[KEY_LISTEN].text)
+	if (!section->settings[KEY_LISTEN].text &&
+	    !section_doubts(section, KEY_LISTEN))
 		config_error(config_files_at(files, section->file,
 					     section->line),
 			     "listen: listener '%s' needs one", section->name);
-	if (listener->delivery == RP_DELIVERY_INLINE)
+	if (delivery_known && listener->delivery == RP_DELIVERY_INLINE) {
 		check_inline(files, section, listener);
-	else
+		client_known = true;
+	} else if (delivery_known) {
 		check_relay(files, section, listener);
-	if (tlvs->text && listener->client_address != CLIENT_ADDRESS_PROXY_V2)
+	}
+	if (tlvs->text && client_known &&
+	    listener->client_address != CLIENT_ADDRESS_PROXY_V2)
 		config_error(config_files_at(files, tlvs->file, tlvs->line),
 			     "forward_tlvs: only with client_address = "
 			     "proxy-v2");
@@ -239,20 +257,16 @@ static void resolve_listener(struct config_files *files, size_t index,
 {
 	struct section *section = &files->listeners[index];
 	struct listener_config *listener = &config->listeners[index];
-	size_t errors;
 
 	config->n_listeners++;
 	if (inherit(listener, &config->global, section) < 0) {
 		files->no_memory = true;
 		return;
 	}
-	errors = files->place.n_errors;
 	apply_section(files, section, config, listener);
 	config_files_at(files, section->file, section->line);
 	apply_listener_environment(files, index, listener);
-	/* What is missing may only have been misspelt. */
-	if (errors == files->place.n_errors && !section->faulty)
-		check_listener(files, section, listener);
+	check_listener(files, section, listener);
 }
 
 /* Each address belongs to one listener. */

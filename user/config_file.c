@@ -41,6 +41,12 @@ void config_files_clear(struct config_files *files)
 	free(files->names);
 }
 
+bool section_doubts(const struct section *section, enum config_key key)
+{
+	return section->doubted >> key & 1 ||
+	       (section->unreadable && !section->settings[key].text);
+}
+
 struct config_place *config_files_at(struct config_files *files,
 				     const char *name, unsigned int line)
 {
@@ -139,6 +145,11 @@ static void on_section(const char *name, unsigned int line, void *arg)
 	}
 }
 
+static void doubt(struct section *section, enum config_key key)
+{
+	section->doubted |= 1u << key;
+}
+
 static void unknown_key(struct config_files *files, const char *key)
 {
 	bool listener = files->current != &files->global;
@@ -146,12 +157,13 @@ static void unknown_key(struct config_files *files, const char *key)
 	char escaped[80];
 
 	log_escape(key, strlen(key), escaped, sizeof(escaped));
-	if (guess)
-		config_error(&files->place,
-			     "unknown key '%s'; did you mean '%s'?", escaped,
-			     guess);
-	else
+	if (!guess) {
 		config_error(&files->place, "unknown key '%s'", escaped);
+		return;
+	}
+	config_error(&files->place, "unknown key '%s'; did you mean '%s'?",
+		     escaped, guess);
+	doubt(files->current, config_key_find(guess));
 }
 
 /* The key's number if it may stand in the current section, else told. */
@@ -237,15 +249,14 @@ static void on_setting(const char *name, const char *value, unsigned int line,
 	if (!files->current)
 		return;
 	files->key = place_key(files, name);
-	if (files->key == KEY_NONE) {
-		files->current->faulty = true;
+	if (files->key == KEY_NONE)
 		return;
-	}
 	setting = &files->current->settings[files->key];
 	/* A drop-in overrides [global]; within one file it is a mistake. */
 	if (setting->text && setting->file == files->place.file) {
 		config_error(&files->place, "'%s' stands already at %s:%u",
 			     name, setting->file, setting->line);
+		doubt(files->current, files->key);
 		files->key = KEY_NONE;
 		return;
 	}
@@ -262,7 +273,7 @@ static void on_error(unsigned int line, const char *text, void *arg)
 	files->place.line = line;
 	config_error(&files->place, "%s", text);
 	if (files->current)
-		files->current->faulty = true;
+		files->current->unreadable = true;
 }
 
 /* Reads one file; takes `path`, which must come from malloc(). */

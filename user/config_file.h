@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "config_key.h"
 
@@ -24,7 +25,9 @@ struct section {
 	char name[RP_NAME_LEN]; /* "" for [global] */
 	const char *file;	/* NULL: [global] stands nowhere */
 	unsigned int line;
-	bool faulty; /* a setting was left out, and told */
+	/* Told already, and what follows from it need not be told: */
+	uint32_t doubted; /* 1 << key: something else may have been meant */
+	bool unreadable;  /* a line, which may have set any key */
 	struct setting settings[KEY_COUNT];
 };
 
@@ -42,9 +45,17 @@ struct config_files {
 	bool in_section;
 };
 
+_Static_assert(KEY_COUNT <= 32, "section.doubted has a bit for each key");
+
 /* Reads `path` and the *.conf files of conf.d beside it; tells mistakes. */
 void config_files_read(struct config_files *files, const char *path);
 void config_files_clear(struct config_files *files);
+
+/*
+ * Is what the section says, or does not say, of `key` perhaps not what was
+ * meant? An error was told then.
+ */
+bool section_doubts(const struct section *section, enum config_key key);
 
 /* Errors that follow are about line `line` of `name`. */
 struct config_place *config_files_at(struct config_files *files,

@@ -543,7 +543,83 @@ static void all_errors(void **state)
 	    "@/conf.d/1.conf:2: threads: 'many' is not a whole number\n"
 	    "@/a.conf:5: listen: '80' is not an address such as 0.0.0.0:1883 "
 	    "or [::]:1883\n"
-	    "@/a.conf:9: delivery: 'rely' is not one of inline, relay\n");
+	    "@/a.conf:9: delivery: 'rely' is not one of inline, relay\n"
+	    "@/a.conf:8: listen: listener 'b' needs one\n");
+}
+
+#define NO_LISTEN  "@/a.conf:1: listen: listener 'a' needs one\n"
+#define NO_HANDLER "@/a.conf:1: handler: delivery = relay needs one\n"
+#define TLVS	   ": forward_tlvs: only with client_address = proxy-v2\n"
+#define LOOP	   ": handler: it is the listener itself\n"
+/* Keys of one listener, and what is told behind `mistake`. */
+static const struct {
+	const char *keys, *mistake, *told;
+} half_wrong[] = {
+	{"proxy_protocol = perhaps\ndelivery = relay\n",
+	 "2: proxy_protocol: 'perhaps' is not one of disabled, "
+	 "enabled, required\n",
+	 NO_LISTEN NO_HANDLER},
+	{"colour = red\ndelivery = relay\n", "2: unknown key 'colour'\n",
+	 NO_LISTEN NO_HANDLER},
+	{"header_max = 1\nlisten = 0.0.0.0:80\ndelivery = relay\n"
+	 "handler = 127.0.0.1:80\n",
+	 "2: header_max: 1 is not between 107 and 65535\n", "@/a.conf:5" LOOP},
+	/* The listener's addresses are not known, its handler is. */
+	{"listen = 80\ndelivery = relay\nhandler = 81\n",
+	 "2: listen: '80' is not an address such as 0.0.0.0:1883 or "
+	 "[::]:1883\n",
+	 "@/a.conf:4: handler: with delivery = relay it is host:port "
+	 "or unix:/path\n"},
+	{"lisen = 0.0.0.0:80\ndelivery = relay\n",
+	 "2: unknown key 'lisen'; did you mean 'listen'?\n", NO_HANDLER},
+	{"listen = 0.0.0.0:80\nlisten = 0.0.0.0:81\n"
+	 "delivery = relay\nhandler = 127.0.0.1:80\n",
+	 "3: 'listen' stands already at @/a.conf:2\n", ""},
+	{"handler = x\ndelivery = relay\n",
+	 "2: handler: 'x' is not host:port with a numeric host, "
+	 "unix:/path or a port\n",
+	 NO_LISTEN},
+	{"delivery = rely\nhandler = 127.0.0.1:81\n"
+	 "forward_tlvs = ssl\n",
+	 "2: delivery: 'rely' is not one of inline, relay\n",
+	 NO_LISTEN "@/a.conf:4" TLVS},
+	{"delivery = rely\nclient_address = proxy-v2\n"
+	 "forward_tlvs = ssl\n",
+	 "2: delivery: 'rely' is not one of inline, relay\n", NO_LISTEN},
+	{"client_address = v2\ndelivery = relay\n"
+	 "handler = unix:/x\nforward_tlvs = ssl\n",
+	 "2: client_address: 'v2' is not one of none, getpeername, "
+	 "proxy-v1, proxy-v2\n",
+	 NO_LISTEN},
+	{"client_address = v2\ndelivery = inline\n"
+	 "forward_tlvs = ssl\n",
+	 "2: client_address: 'v2' is not one of none, getpeername, "
+	 "proxy-v1, proxy-v2\n",
+	 NO_LISTEN "@/a.conf:2: client_address: only with delivery = relay\n"
+		   "@/a.conf:4" TLVS},
+	/* Any key may be what cannot be read, but one that is there. */
+	{"listen 0.0.0.0:80\nhandler = 127.0.0.1:81\n",
+	 "2: missing '=' (key = value)\n", ""},
+	{"listen 0.0.0.0:80\ndelivery = inline\n"
+	 "handler = 127.0.0.1:81\n",
+	 "2: missing '=' (key = value)\n",
+	 "@/a.conf:4: handler: with delivery = inline it is a local "
+	 "port number\n"},
+};
+
+/* A mistake hides none but what may follow from it alone. */
+static void independent_errors(void **state)
+{
+	char text[300], expected[600];
+
+	for (size_t i = 0; i < sizeof(half_wrong) / sizeof(half_wrong[0]);
+	     i++) {
+		snprintf(text, sizeof(text), "[listener a]\n%s",
+			 half_wrong[i].keys);
+		snprintf(expected, sizeof(expected), "@/a.conf:%s%s",
+			 half_wrong[i].mistake, half_wrong[i].told);
+		bad(state, text, expected);
+	}
 }
 
 static void no_file(void **state)
@@ -634,6 +710,7 @@ int main(void)
 		TEST(addresses_written_twice),
 		TEST(too_many_trusted),
 		TEST(all_errors),
+		TEST(independent_errors),
 		TEST(no_file),
 		TEST(references),
 		TEST(random_bytes),

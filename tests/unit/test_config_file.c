@@ -166,7 +166,8 @@ static void keys(void **state)
 	      "@/a.conf:7: unknown key 'lisen'; did you mean 'listen'?\n"
 	      "@/a.conf:8: unknown key 'max_per_client'\n"
 	      "@/a.conf:9: unknown key '\\x1b'\n");
-	assert_true(files.listeners[0].faulty);
+	assert_int_equal(files.global.doubted, 1 << KEY_THREADS);
+	assert_int_equal(files.listeners[0].doubted, 1 << KEY_LISTEN);
 }
 
 /* What comes later is not known yet, and so not silently ignored. */
@@ -193,17 +194,23 @@ static void duplicates(void **state)
 	assert_setting(&files.global, KEY_THREADS, "1", 2);
 	assert_int_equal(files.n_listeners, 1);
 	assert_setting(&files.listeners[0], KEY_HANDLER, "1", 6);
+	/* Which of the two was meant? */
+	assert_true(section_doubts(&files.global, KEY_THREADS));
+	assert_false(section_doubts(&files.global, KEY_TRUSTED));
+	assert_false(section_doubts(&files.listeners[0], KEY_HANDLER));
 }
 
 static void mistakes_of_syntax(void **state)
 {
 	check(state, "[listener a]\nlisten\nhandler = 1\n",
 	      "@/a.conf:2: missing '=' (key = value)\n");
-	assert_true(files.listeners[0].faulty);
+	assert_true(section_doubts(&files.listeners[0], KEY_LISTEN));
+	assert_true(section_doubts(&files.listeners[0], KEY_DELIVERY));
+	assert_false(section_doubts(&files.listeners[0], KEY_HANDLER));
 	/* The section before a broken header has done nothing wrong. */
 	check(state, "[listener a]\nhandler = 1\n[oops\n",
 	      "@/a.conf:3: section without ']'\n");
-	assert_false(files.listeners[0].faulty);
+	assert_false(section_doubts(&files.listeners[0], KEY_LISTEN));
 }
 
 static void too_many_listeners(void **state)
