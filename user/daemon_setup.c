@@ -50,6 +50,9 @@ static void log_listener(const struct listener_config *listener,
 		 log_escape(plan->why, strlen(plan->why), why, sizeof(why)),
 		 mode_name(listener->mode),
 		 client_address_name(listener->client_address));
+	if (plan->warning)
+		log_warning("listener=%s msg=\"%s\"", listener->name,
+			    plan->warning);
 	if (setup_warning(listener))
 		log_warning("listener=%s msg=\"%s\"", listener->name,
 			    setup_warning(listener));

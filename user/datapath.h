@@ -27,6 +27,7 @@ struct datapath_features {
 	bool getpeername;	  /* cgroup hooks and sockops attach */
 	enum rp_offload offload;  /* the best that works */
 	bool tcx;		  /* else clsact */
+	bool no_probes;		  /* to silent clients, with offload accept */
 	char why[256];		  /* why not better; "" if it is the best */
 	uint32_t connections_max; /* asked for; 0: what suits the memory */
 };

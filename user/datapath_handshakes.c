@@ -93,6 +93,16 @@ static int open_raw(int family)
 		      IPPROTO_TCP);
 }
 
+bool datapath_can_probe(void)
+{
+	int fd = open_raw(AF_INET);
+
+	if (fd < 0)
+		return errno != EPERM && errno != EACCES;
+	close(fd);
+	return true;
+}
+
 /* From the address that the client connected to. 0 or -errno. */
 static int send_probe(struct datapath *datapath, const struct rp_tuple *tuple,
 		      struct probe *probe)

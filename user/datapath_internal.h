@@ -132,6 +132,9 @@ void datapath_unmap_memory(struct datapath *datapath);
 
 /* datapath_handshakes.c */
 
+/* May we send probes to silent clients? */
+bool datapath_can_probe(void);
+
 void datapath_review_handshakes(struct datapath *datapath, uint64_t now);
 
 /* datapath_attach.c */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "capability.h"
 #include "datapath_internal.h"
 #include "realpeer.skel.h"
 
@@ -24,15 +25,27 @@ static void because(struct datapath_features *features, const char *format, ...)
 	va_end(args);
 }
 
+/*
+ * The likely reason for what was refused, in words that tell what to do, or
+ * `other` when we lack nothing.
+ */
+static const char *missing_or(const char *other, char text[CAPABILITY_TEXT_MAX])
+{
+	capability_missing(capability_effective(), text);
+	return *text ? text : other;
+}
+
 static bool try_bpf(struct datapath_features *features)
 {
 	int map = bpf_map_create(BPF_MAP_TYPE_ARRAY, "rp_probe", 4, 4, 1, NULL);
+	char text[CAPABILITY_TEXT_MAX];
 
 	if (map < 0) {
-		because(features,
-			"no right to use bpf(2) (%s): it takes "
-			"CAP_BPF and CAP_NET_ADMIN, or root",
-			strerror(errno));
+		because(features, "no right to use bpf(2) (%s): %s",
+			strerror(errno),
+			missing_or("it takes " CAPABILITY_BPF_NEEDS
+				   " outside of user namespaces",
+				   text));
 		return false;
 	}
 	close(map);
@@ -49,12 +62,13 @@ static bool try_load(struct datapath_features *features,
 	};
 	struct datapath_features wanted = {.offload = offload};
 	int error = datapath_load(&wanted, NULL, ret_skeleton);
+	char text[CAPABILITY_TEXT_MAX];
 
 	if (error)
 		because(features,
 			"the kernel refuses the programs for %s (%s): %s",
 			names[offload], strerror(-error),
-			datapath_first_warning());
+			missing_or(datapath_first_warning(), text));
 	return !error;
 }
 
@@ -98,13 +112,16 @@ static bool try_ingress(struct datapath_features *features,
 			enum rp_offload offload)
 {
 	int program = bpf_program__fd(datapath_ingress(skeleton, offload));
+	char text[CAPABILITY_TEXT_MAX];
+	const char *missing;
 	int error;
 
 	features->tcx = datapath_try_tcx(program) == 0;
 	error = features->tcx ? 0 : datapath_try_clsact(program);
+	missing = missing_or("", text);
 	if (error)
-		because(features, "cannot attach to TC ingress (%s)",
-			strerror(-error));
+		because(features, "cannot attach to TC ingress (%s)%s%s",
+			strerror(-error), *missing ? ": " : "", missing);
 	return !error;
 }
 
@@ -171,7 +188,9 @@ void datapath_probe(struct datapath_features *ret)
 			features.offload = RP_OFFLOAD_PEEK;
 		realpeer__destroy(skeleton);
 	}
-	if (features.offload == RP_OFFLOAD_PEEK && try_accept(&features))
+	if (features.offload == RP_OFFLOAD_PEEK && try_accept(&features)) {
 		features.offload = RP_OFFLOAD_ACCEPT;
+		features.no_probes = !datapath_can_probe();
+	}
 	*ret = features;
 }

@@ -41,6 +41,10 @@ void plan_listener(const struct datapath_features *features,
 			 "client_address = getpeername needs BPF programs on "
 			 "cgroup2: %s",
 			 features->why);
+	if (features->no_probes && plan.offload == RP_OFFLOAD_ACCEPT &&
+	    listener->mode == RP_MODE_ENABLED)
+		plan.warning = "CAP_NET_RAW is missing: the server sees a "
+			       "client that says nothing only when it speaks";
 	*ret = plan;
 }
 

@@ -20,6 +20,7 @@ struct plan {
 	enum rp_offload offload;
 	char why[PLAN_TEXT_MAX];     /* why not better; "" if it is the best */
 	char refused[PLAN_TEXT_MAX]; /* what it demands in vain; "" if served */
+	const char *warning; /* what it does not do well; NULL if none */
 };
 
 void plan_listener(const struct datapath_features *features,

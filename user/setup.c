@@ -141,6 +141,8 @@ void setup_print(const struct setup *setup, FILE *out)
 			plan->why);
 		if (plan->refused[0])
 			fprintf(out, "  REFUSED         %s\n", plan->refused);
+		if (plan->warning)
+			fprintf(out, "  warning         %s\n", plan->warning);
 		if (setup_warning(listener))
 			fprintf(out, "  warning         %s\n",
 				setup_warning(listener));

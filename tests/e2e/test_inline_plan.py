@@ -4,7 +4,6 @@ why it is not a better one. Inline never silently becomes something else."""
 
 import os
 import socket
-import subprocess
 
 from lib import bpf, header, inline, stream
 from lib.inline import INLINE, PAYLOAD
@@ -26,13 +25,9 @@ WITHOUT_CGROUP2 = ["unshare", "--mount", "sh", "-c",
 def said(env, config, status=0, prefix=()):
     """The output of realpeerd -n."""
     daemon = env.daemon(config, name=f"check{len(env.daemons)}", prefix=prefix)
-    result = subprocess.run(daemon.argv("-n"), env=daemon.variables, text=True,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, timeout=30, check=False)
-    print(result.stdout)
-    equal(result.returncode, status, f"exit status of -n: {result.stdout}")
+    text = daemon.plan(status)
     check(not os.path.exists(daemon.bpffs), "-n left pins")
-    return result.stdout
+    return text
 
 
 def says(text, *words):
@@ -131,7 +126,8 @@ def test_no_rights(env):
     prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
               "--bounding-set", "-all", "--inh-caps", "-all"]
     os.chmod(env.directory, 0o777)
-    says(said(env, INLINE_LISTENER, 1, prefix), "inline", "CAP_BPF")
+    says(said(env, INLINE_LISTENER, 1, prefix), "inline",
+         "CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN are missing")
 
 
 @needs(INLINE, BPFTOOL)

@@ -89,6 +89,37 @@ static void inline_delivery(void **state)
 	       "asks for less");
 }
 
+/* Silent clients matter where a header is not required, and TC has them. */
+static void no_probes(void **state)
+{
+	static const struct {
+		enum rp_mode mode;
+		enum offload_wanted wanted;
+		bool no_probes, warned;
+	} cases[] = {
+		{RP_MODE_ENABLED, OFFLOAD_WANTED_AUTO, true, true},
+		{RP_MODE_ENABLED, OFFLOAD_WANTED_AUTO, false, false},
+		{RP_MODE_ENABLED, OFFLOAD_WANTED_PEEK, true, false},
+		{RP_MODE_REQUIRED, OFFLOAD_WANTED_AUTO, true, false},
+		{RP_MODE_DISABLED, OFFLOAD_WANTED_AUTO, true, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct datapath_features features = best;
+		struct listener_config listener = {
+			.mode = cases[i].mode,
+			.delivery = RP_DELIVERY_RELAY,
+			.offload = cases[i].wanted,
+		};
+		struct plan plan;
+
+		features.no_probes = cases[i].no_probes;
+		plan_listener(&features, &listener, &plan);
+		assert_int_equal(plan.warning != NULL, cases[i].warned);
+	}
+}
+
 /* Without a header to read there is nothing that could be missing. */
 static void disabled(void **state)
 {
@@ -246,6 +277,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(relay),
 		cmocka_unit_test(inline_delivery),
+		cmocka_unit_test(no_probes),
 		cmocka_unit_test(disabled),
 		cmocka_unit_test(getpeername_demand),
 		cmocka_unit_test(numbers),

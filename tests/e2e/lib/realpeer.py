@@ -116,6 +116,16 @@ class Realpeer:
             raise AssertionError(f"exit status {result.returncode}, not 1")
         return result.stdout
 
+    def plan(self, status=0, timeout=30.0):
+        """What realpeerd -n prints; it must end with this status."""
+        result = subprocess.run(
+            self.argv("-n"), env=self.variables, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=timeout, check=False)
+        print(result.stdout)
+        equal(result.returncode, status, f"exit status of -n: {result.stdout}")
+        return result.stdout
+
     def stop(self, number=signal.SIGTERM, timeout=10.0):
         return self.process.stop(number, timeout)
 
