@@ -104,6 +104,17 @@ $(O)/user/%.o: user/%.c Makefile | $(SKEL)
 	$(call say,CC,$@) $(CC) $(C_FLAGS) -DREALPEER_VERSION='"$(VERSION)"' \
 		-MMD -MP -c -o $@ $<
 
+# What knows where the configuration is, and comes anew when that changes.
+KNOWING := $(addprefix $(O)/,user/options.o fuzz/user/options.o \
+	tests/unit/test_options.o)
+$(KNOWING): C_FLAGS += -DREALPEER_SYSCONFDIR='"$(SYSCONFDIR)"'
+$(KNOWING): FUZZ_FLAGS += -DREALPEER_SYSCONFDIR='"$(SYSCONFDIR)"'
+$(KNOWING): $(O)/sysconfdir
+
+$(O)/sysconfdir: FORCE
+	@mkdir -p $(@D)
+	@echo '$(SYSCONFDIR)' | cmp -s - $@ || echo '$(SYSCONFDIR)' >$@
+
 $(BPF_OBJ) $(TEST_BPF_OBJ) $(E2E_OBJ) $(BENCH_BPF): $(O)/%.bpf.o: %.bpf.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CLANG,$@) $(CLANG) $(BPF_FLAGS) -MMD -MP -c -o $@ $<
@@ -250,6 +261,11 @@ COMPLETIONS := $(wildcard user/completion/*)
 DOCS := README.md ARCHITECTURE.md SECURITY.md LICENSE
 MAN_SECTIONS := $(sort $(patsubst .%,%,$(suffix $(wildcard user/man/*.[1-8]))))
 
+# What tells where the configuration is.
+INSTALLED_TEXT = $(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCS)) $(foreach \
+	s,$(MAN_SECTIONS),$(addprefix $(DESTDIR)$(MANDIR)/man$(s)/,\
+	$(notdir $(wildcard user/man/*.$(s)))))
+
 install: all
 	$(call install,755,$(MAINS:%=$(O)/%),$(SBINDIR))
 	$(call install,644,$(UNITS),$(SYSTEMDUNITDIR))
@@ -259,6 +275,7 @@ install: all
 		user/man/*.$(s)),$(MANDIR)/man$(s))$(newline))
 	$(call install,644,$(COMPLETIONS),$(COMPLETIONDIR))
 	$(call install,644,$(DOCS),$(DOCDIR))
+	$(Q)sed -i 's,/etc/realpeer,$(SYSCONFDIR)/realpeer,g' $(INSTALLED_TEXT)
 	$(Q)install -d -m 755 $(dir $(CONF)) $(dir $(CONF))conf.d
 	$(Q)[ -e $(CONF) ] || install -m 644 user/realpeer.conf $(CONF)
 
@@ -266,10 +283,8 @@ install: all
 uninstall:
 	$(Q)rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,$(MAINS)) \
 		$(addprefix $(DESTDIR)$(SYSTEMDUNITDIR)/,$(notdir $(UNITS))) \
-		$(foreach s,$(MAN_SECTIONS),$(addprefix $(DESTDIR)$(MANDIR)/man$(s)/,\
-			$(notdir $(wildcard user/man/*.$(s))))) \
 		$(addprefix $(DESTDIR)$(COMPLETIONDIR)/,$(notdir $(COMPLETIONS))) \
-		$(addprefix $(DESTDIR)$(DOCDIR)/,$(DOCS))
+		$(INSTALLED_TEXT)
 	$(Q)if cmp -s user/realpeer.conf $(CONF); then rm $(CONF); fi
 	$(Q)rmdir --ignore-fail-on-non-empty $(DESTDIR)$(DOCDIR) \
 		$(dir $(CONF))conf.d $(dir $(CONF)) 2>/dev/null || true
@@ -282,7 +297,7 @@ clean:
 
 .PHONY: all tests deps demo check check-style check-unit check-bpf check-e2e \
 	check-san check-vm vm-tables fuzz soak coverage coverage-forget \
-	coverage-report bench install uninstall deb clean
+	coverage-report bench install uninstall deb clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 

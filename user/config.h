@@ -18,7 +18,8 @@
 #include "log.h"
 #include "realpeer/abi.h"
 
-#define CONFIG_DEFAULT_FILE "/etc/realpeer/realpeer.conf"
+/* For who is compiled with SYSCONFDIR, in the Makefile. */
+#define CONFIG_DEFAULT_FILE REALPEER_SYSCONFDIR "/realpeer/realpeer.conf"
 #define CONFIG_LISTEN_MAX   64	 /* addresses of one listener */
 #define CONFIG_TRUSTED_MAX  4096 /* prefixes of one listener */
 

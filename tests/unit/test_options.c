@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "config.h"
+
 #define ARGUMENTS_MAX 8
 
 /* Parses words that are separated by blanks. */
@@ -36,20 +38,18 @@ static void good(void **state)
 		const char *path;
 		bool verbose;
 	} cases[] = {
-		{"", OPTIONS_RUN, "/etc/realpeer/realpeer.conf", false},
-		{"-f", OPTIONS_RUN, "/etc/realpeer/realpeer.conf", false},
+		{"", OPTIONS_RUN, CONFIG_DEFAULT_FILE, false},
+		{"-f", OPTIONS_RUN, CONFIG_DEFAULT_FILE, false},
 		{"-c x", OPTIONS_RUN, "x", false},
 		{"-cx -v", OPTIONS_RUN, "x", true},
 		{"--config=x --verbose", OPTIONS_RUN, "x", true},
 		{"--config x --foreground", OPTIONS_RUN, "x", false},
 		{"-nc x", OPTIONS_CHECK, "x", false},
-		{"--check -fv", OPTIONS_CHECK, "/etc/realpeer/realpeer.conf",
-		 true},
-		{"-V", OPTIONS_VERSION, "/etc/realpeer/realpeer.conf", false},
-		{"--version", OPTIONS_VERSION, "/etc/realpeer/realpeer.conf",
-		 false},
-		{"-h", OPTIONS_HELP, "/etc/realpeer/realpeer.conf", false},
-		{"--help", OPTIONS_HELP, "/etc/realpeer/realpeer.conf", false},
+		{"--check -fv", OPTIONS_CHECK, CONFIG_DEFAULT_FILE, true},
+		{"-V", OPTIONS_VERSION, CONFIG_DEFAULT_FILE, false},
+		{"--version", OPTIONS_VERSION, CONFIG_DEFAULT_FILE, false},
+		{"-h", OPTIONS_HELP, CONFIG_DEFAULT_FILE, false},
+		{"--help", OPTIONS_HELP, CONFIG_DEFAULT_FILE, false},
 	};
 	struct options options;
 
