@@ -334,6 +334,23 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 	return rp_on_first_data(skb, memory, known, input, listener);
 }
 
+/*
+ * A child that nobody judged is reset at its first byte, with a reset that TCP
+ * takes, so one that begins there. Until then nothing behind that byte comes
+ * through, and what is before it, like a keep-alive, is nothing.
+ */
+static __always_inline int rp_on_stray(struct __sk_buff *skb,
+				       struct rp_workspace *memory)
+{
+	const struct rp_packet *packet = &memory->packet;
+	__s32 begin =
+		bpf_ntohl(packet->tcp.seq) - memory->handshake.peer_isn - 1;
+
+	if (begin + (__s32)packet->payload_len <= 0 || !packet->payload_len)
+		return TC_ACT_UNSPEC;
+	return begin ? TC_ACT_SHOT : rp_abort(skb, memory, RP_STAT_STRAY);
+}
+
 /* Or does the stack know of the connection? */
 static __always_inline int rp_is_ours(enum rp_stage stage)
 {
@@ -378,12 +395,10 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 			       ? rp_send_round(skb, known)
 			       : TC_ACT_SHOT;
 	}
-	if (stage == RP_STAGE_DAEMON || stage == RP_STAGE_NOBODY)
+	if (stage == RP_STAGE_DAEMON)
 		return TC_ACT_UNSPEC;
 	if (stage == RP_STAGE_STRAY)
-		return packet->payload_len
-			       ? rp_abort(skb, memory, RP_STAT_STRAY)
-			       : TC_ACT_UNSPEC;
+		return rp_on_stray(skb, memory);
 	return rp_on_early(skb, memory, known, input, listener);
 }
 
@@ -409,9 +424,19 @@ static __always_inline int rp_is_port(struct __sk_buff *skb)
 	const __u32 ports =
 		bpf_core_enum_value(enum netdev_priv_flags, IFF_BRIDGE_PORT) |
 		bpf_core_enum_value(enum netdev_priv_flags, IFF_OVS_DATAPATH) |
+		bpf_core_enum_value(enum netdev_priv_flags,
+				    IFF_FAILOVER_SLAVE) |
 		bpf_core_enum_value(enum netdev_priv_flags, IFF_TEAM_PORT);
 
 	return !!(BPF_CORE_READ_BITFIELD(device, priv_flags) & ports);
+}
+
+/* Was it judged on the device below this one a moment ago? */
+static __always_inline int rp_is_assigned(struct __sk_buff *skb)
+{
+	struct bpf_sock *assigned = skb->sk; /* or still the sender's */
+
+	return assigned && assigned->state == BPF_TCP_NEW_SYN_RECV;
 }
 
 /*
@@ -518,7 +543,7 @@ static __always_inline int rp_on_later(struct __sk_buff *skb,
 		known = rp_find_handshake(&packet->tuple, &place);
 	if (!known || known->stage == RP_STAGE_HELD)
 		return rp_on_other(skb, memory, now);
-	if (rp_is_port(skb))
+	if (rp_is_port(skb) || rp_is_assigned(skb))
 		return TC_ACT_UNSPEC;
 	memory->handshake = *known;
 	if (!rp_is_still(&place))

@@ -393,8 +393,14 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 	switch (rp_find_owner(skb, memory, listener)) {
 	case RP_OWNER_LISTENER:
 		break;
-	case RP_OWNER_NOBODY: /* it says so, and health checks stay honest */
-		return rp_leave(memory, RP_STAGE_NOBODY);
+	case RP_OWNER_NOBODY:
+		/*
+		 * As the stack would, so health checks stay honest. But not by
+		 * the stack: it may find another server on the port, or a rule
+		 * that translates the address, and the header would get there.
+		 */
+		rp_count(memory->number, RP_STAT_HANDLER_FAILED);
+		return rp_send_reset(skb, packet, &memory->reply);
 	case RP_OWNER_TIME_WAIT:
 		return rp_leave(memory, RP_STAGE_DAEMON);
 	case RP_OWNER_OTHER:
@@ -407,6 +413,7 @@ static __always_inline int rp_on_syn(struct __sk_buff *skb,
 	known = rp_find_handshake(&packet->tuple, &place);
 	if (known && known->peer_isn == bpf_ntohl(packet->tcp.seq) &&
 	    known->stage == RP_STAGE_SYN_RECEIVED) {
+		known->since = memory->now; /* the SYN-ACK was lost */
 		memory->handshake = *known;
 		return rp_send_syn_ack(skb, memory, now);
 	}

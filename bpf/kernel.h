@@ -16,6 +16,7 @@ enum netdev_priv_flags {
 	IFF_BRIDGE_PORT = 1 << 9,
 	IFF_OVS_DATAPATH = 1 << 10,
 	IFF_TEAM_PORT = 1 << 13,
+	IFF_FAILOVER_SLAVE = 1 << 28,
 };
 
 struct net_device {

@@ -130,10 +130,6 @@ int rp_lookup(struct bpf_sk_lookup *ctx)
 	/* The daemon itself, on its way to the server. */
 	if (rp_is_announced(&tuple))
 		return SK_PASS;
-	if (known && known->stage == RP_STAGE_NOBODY) {
-		rp_forget_at(&place);
-		return SK_PASS;
-	}
 	/* A plain client's socket on another port is lost as well. */
 	if (rp_is_trusted(number, tuple.peer) ||
 	    (rp_is_losing() && listener->handler_port &&

@@ -261,7 +261,11 @@ static __always_inline void rp_on_unjudged(struct bpf_sock_ops *ctx,
 					   const struct rp_listener *listener)
 {
 	struct rp_handshake stray = {
-		.tuple = *tuple, .listener = number, .stage = RP_STAGE_STRAY};
+		.tuple = *tuple,
+		.peer_isn = ctx->rcv_nxt - 1,
+		.listener = number,
+		.stage = RP_STAGE_STRAY,
+	};
 	struct rp_gates *open = rp_gates_now();
 
 	if (known && known->stage == RP_STAGE_DAEMON)

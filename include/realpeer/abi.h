@@ -268,7 +268,6 @@ enum rp_stage {
 	RP_STAGE_STRAY = 3,	   /* a child that nobody judged */
 	RP_STAGE_JUDGED = 4,	   /* header read, the socket to come */
 	RP_STAGE_DAEMON = 5,	   /* left to the stack, for the daemon */
-	RP_STAGE_NOBODY = 6,	   /* left to the stack: no server listens */
 };
 
 enum rp_tcp_option {

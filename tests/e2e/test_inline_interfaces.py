@@ -189,6 +189,21 @@ def test_macvlan(env):
     works(env, server, running)
 
 
+@needs(INLINE, BPFTOOL, MACVLAN)
+def test_macvlan_passthru(env):
+    """It has the MAC address of the device below, so packets are for both.
+
+    Fails without rp_is_assigned() in rp_on_later(), accept.bpf.c.
+    """
+    env.server.run("ip", "link", "add", "mac0", "link", "back", "type", "macvlan",
+                   "mode", "passthru")
+    env.server.run("ip", "address", "flush", "dev", "back")
+    env.server.run("ip", "address", "add", f"{SERVER}/24", "dev", "mac0")
+    env.server.run("ip", "link", "set", "mac0", "up")
+    server, running = start(env)
+    works(env, server, running, (SERVER,))
+
+
 @needs(INLINE, BPFTOOL, TUN)
 def test_tunnel(env):
     """Packets without an Ethernet header."""

@@ -6,15 +6,18 @@ import os
 import signal
 import socket
 import threading
+import time
 
 from lib import bpf, header, inline, load, stream
 from lib.handler import echo
 from lib.inline import INLINE, PAYLOAD
+from lib.packets import ACK, PSH, SYN, Peer, Wire
 from lib.poll import check, equal, wait_for
 from lib.requirement import BPFTOOL, needs
 from lib.topology import CLIENTS, CLIENTS6, LB, LB6, LB_FRONT, SERVER, SERVER6, SERVER_SIDE
 
 ADDRESS = (SERVER, 1883)
+GHOST = "10.77.0.99"  # no interface has it
 SOURCE = (CLIENTS[0], 40001)
 HEADER = header.v2(SOURCE, (LB_FRONT, 1883))
 
@@ -298,3 +301,30 @@ def test_early_server_first(env):
     equal(stream.receive_exactly(before, len(PAYLOAD)), PAYLOAD, "echo")
     equal(server.wait(1).peer, before.getsockname(), "a plain client")
     before.close()
+
+
+@needs(INLINE, BPFTOOL)
+def test_early_and_silent(env):
+    """The same, long after that, when only its entry is left; what comes first is a
+    keep-alive with a byte, or what stands behind the header.
+
+    Fails if rp_on_stray(), accept.bpf.c, resets whatever comes: TCP takes no reset
+    with such a number, and nobody knows the connection any more.
+    """
+    server = inline.Server.start(env)
+    running = env.realpeerd("[global]\nheader_timeout = 1s\n")
+    wire = Wire(env, [GHOST])
+    for number, (first, offset) in enumerate(((b"\0", -1), (PAYLOAD, len(HEADER))), 1):
+        peer = Peer(wire, (GHOST, 20000 + number), ADDRESS)
+        peer.send_syn()
+        peer.take_syn_ack(peer.expect(SYN | ACK, "the stack's SYN-ACK"))
+        running.ctl("attach", "1883", "--trusted", f"{GHOST}/32")
+        peer.send(ACK)
+        server.wait(number)
+        time.sleep(2.5)  # until TC looks at no others' first bytes
+        peer.send(ACK | PSH, first, seq=peer.seq + offset)
+        peer.data(HEADER + PAYLOAD)
+        wait_for(lambda: server.accepted[-1].ended, "the end")
+        equal(server.accepted[-1].data, b"", "bytes at the server")
+        check(running.stat("port-1883", "stray") > 0, "it is not counted")
+        running.ctl("detach", "1883")

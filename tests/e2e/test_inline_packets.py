@@ -4,6 +4,7 @@ hand does what no stack does, and the server sees the right client and exactly
 its payload, or nothing at all."""
 
 import struct
+import time
 
 from lib import bpf, header, inline, packets, stream
 from lib.inline import INLINE, PAYLOAD
@@ -535,3 +536,21 @@ def test_strange_flags(env):
     inline.wait_map_empty(running, "handshakes")
     with env.lb.connect((SERVER, 1883)) as sock:
         stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
+
+
+@needs(INLINE, BPFTOOL)
+def test_lost_syn_ack(env):
+    """The time for a header begins with the one that arrived.
+
+    Fails without known->since in rp_on_syn(), handshake.h.
+    """
+    server, running, wire = peers(env, header_timeout="2s")
+    peer = Peer(wire, *V4)
+    for _ in range(2):
+        peer.send_syn()
+        syn_ack = peer.expect(SYN | ACK, "answer to a SYN")
+        time.sleep(1.5)
+    peer.take_syn_ack(syn_ack)
+    peer.data(HEADER + PAYLOAD)
+    served(server, peer, 1, SOURCE)
+    over(running, server, peer)

@@ -46,13 +46,30 @@ def test_no_server(env):
     Fails without RP_OWNER_NOBODY in rp_on_syn(), handshake.h.
     """
     running = inline.daemon(env)
-    for address in (ADDRESS, (SERVER6, 1883)):
+    for number, address in enumerate((ADDRESS, (SERVER6, 1883)), 1):
         is_refused(env, address)
+        running.wait_stat("echo", "handler_failed", number)
     server = inline.Server.start(env)
     works(env, server)
     running.stop(9)
     server.destroy()
     is_refused(env)
+
+
+@needs(INLINE, BPFTOOL)
+def test_other_server(env):
+    """The one that is meant, on another port, is down: who listens on the clients'
+    port, or where a rule leads to, gets no header.
+
+    Fails if rp_on_syn(), handshake.h, leaves such a SYN to the stack.
+    """
+    other = inline.Server.start(env, ("0.0.0.0", 1883))
+    running = inline.daemon(env, "0.0.0.0:1883", handler="11883", proxy_protocol="enabled")
+    is_refused(env)
+    server = inline.Server.start(env, ("0.0.0.0", 11883))
+    works(env, server)
+    equal(other.accepted, [], "connections of the other server")
+    inline.nothing_left(running)
 
 
 @needs(INLINE, BPFTOOL)
@@ -62,7 +79,7 @@ def test_restarted_server(env):
     Fails without rp_refuse() in rp_accept_past(), accept.bpf.c.
     """
     running = inline.daemon(env)
-    for _ in range(3):
+    for number in range(1, 4):
         server = inline.Server.start(env)
         works(env, server)
         between = env.lb.connect(ADDRESS)
@@ -71,7 +88,7 @@ def test_restarted_server(env):
         between.sendall(HEADER + PAYLOAD)
         equal(stream.ended_by(between), ("reset", b""), "a header for a server that went")
         between.close()
-    running.wait_stat("echo", "handler_failed", 3)
+        running.wait_stat("echo", "handler_failed", 2 * number)
     inline.nothing_left(running)
 
 
