@@ -455,7 +455,7 @@ static void test_forgotten(void **state)
 {
 	const uint64_t now = 10000 * SECOND, late = now - 600 * SECOND;
 	struct datapath *datapath = open_datapath();
-	uint32_t number, *old[7], *gone[7], *young[7];
+	uint32_t number, *old[6], *gone[6], *young[6];
 	struct sample one;
 
 	(void)state;
@@ -465,7 +465,7 @@ static void test_forgotten(void **state)
 	}
 	sample(&one, "mqtt", "0.0.0.0:1883", "10.0.0.0/8");
 	number = configure(datapath, &one.config);
-	for (int stage = 0; stage <= RP_STAGE_NOBODY; stage++) {
+	for (int stage = 0; stage <= RP_STAGE_DAEMON; stage++) {
 		old[stage] = enter(datapath, 0, stage, number, late);
 		gone[stage] = enter(datapath, 1, stage, number + 1, late);
 		young[stage] =
@@ -474,7 +474,7 @@ static void test_forgotten(void **state)
 	datapath->gates->spilled++;
 	for (int turn = 0; turn < 3; turn++)
 		datapath_review_handshakes(datapath, now);
-	for (int stage = 0; stage <= RP_STAGE_NOBODY; stage++) {
+	for (int stage = 0; stage <= RP_STAGE_DAEMON; stage++) {
 		bool stray = stage == RP_STAGE_STRAY;
 		bool silent = stage == RP_STAGE_SYN_RECEIVED;
 

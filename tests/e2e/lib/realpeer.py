@@ -207,7 +207,7 @@ class Realpeer:
         if not os.path.exists(path):
             return False
         with Map(path) as gates:
-            return struct.unpack_from("Q", gates.get(bytes(4)), 6 * 8)[0] >= LOSSES
+            return struct.unpack_from("Q", gates.get(bytes(4)), 7 * 8)[0] >= LOSSES
 
     def log_complaints(self):
         """Lines of level warning and error."""
