@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * test_config.c - user/config.c: defaults, what inherits from what, the
- * environment, and what one key means for another.
+ * test_config.c - user/config.c: defaults, what inherits from what, and what
+ * one key means for another.
  */
 #include "config.h"
 
@@ -14,88 +14,8 @@
 
 #include <cmocka.h>
 
+#include "loaded.h"
 #include "temp_dir.h"
-
-extern char **environ;
-
-static struct config *config;
-static char *told;
-
-static int setup(void **state)
-{
-	/* Nothing that the tests' caller has set. */
-	for (char **variable = environ; *variable;) {
-		char name[64];
-
-		if (strncmp(*variable, "REALPEER_", 9) != 0) {
-			variable++;
-			continue;
-		}
-		snprintf(name, sizeof(name), "%.*s",
-			 (int)strcspn(*variable, "="), *variable);
-		unsetenv(name);
-	}
-	return temp_dir_setup(state);
-}
-
-static int teardown(void **state)
-{
-	config_unref(config);
-	config = NULL;
-	free(told);
-	told = NULL;
-	return temp_dir_teardown(state);
-}
-
-/* Loads a.conf; `told` has the errors, the directory's name as "@". */
-static int load(void **state, const char *text)
-{
-	const char *path = temp_text(state, "a.conf", text);
-	size_t len, directory_len = strlen(*state);
-	char *found;
-	FILE *errors;
-	int r;
-
-	config_unref(config);
-	config = NULL;
-	free(told);
-	errors = open_memstream(&told, &len);
-	assert_non_null(errors);
-	r = config_load(path, errors, &config);
-	assert_int_equal(fclose(errors), 0);
-	while ((found = strstr(told, *state))) {
-		*found = '@';
-		memmove(found + 1, found + directory_len,
-			strlen(found + directory_len) + 1);
-	}
-	return r;
-}
-
-static void good(void **state, const char *text)
-{
-	int r = load(state, text);
-
-	assert_string_equal(told, "");
-	assert_int_equal(r, 0);
-	assert_non_null(config);
-}
-
-static void bad(void **state, const char *text, const char *expected)
-{
-	assert_int_equal(load(state, text), -EINVAL);
-	assert_string_equal(told, expected);
-	assert_null(config);
-}
-
-static const struct listener_config *listener(const char *name)
-{
-	for (size_t i = 0; i < config->n_listeners; i++) {
-		if (strcmp(config->listeners[i].name, name) == 0)
-			return &config->listeners[i];
-	}
-	fail_msg("no listener %s", name);
-	return NULL;
-}
 
 static void defaults(void **state)
 {
@@ -188,124 +108,6 @@ static void example(void **state)
 	assert_false(amqp->special_source);
 	/* Each its own copy. */
 	assert_ptr_not_equal(amqp->trusted, mqtt->trusted);
-}
-
-static const char *const mode_texts[] = {NULL, "disabled", "enabled",
-					 "required"};
-
-static void set(const char *variable, const char *text)
-{
-	if (text)
-		assert_int_equal(setenv(variable, text, 1), 0);
-	else
-		assert_int_equal(unsetenv(variable), 0);
-}
-
-/*
- * proxy_protocol in all four places, each unset or one of three: the
- * listener's variable, its section, the global variable, [global], in this
- * order.
- */
-static void mode_matrix(void **state)
-{
-	char text[300];
-
-	for (int i = 0; i < 256; i++) {
-		const char *own_variable = mode_texts[i & 3];
-		const char *own = mode_texts[i >> 2 & 3];
-		const char *global_variable = mode_texts[i >> 4 & 3];
-		const char *global = mode_texts[i >> 6 & 3];
-		const char *wins = own_variable	     ? own_variable
-				   : own	     ? own
-				   : global_variable ? global_variable
-				   : global	     ? global
-						     : "required";
-
-		set("REALPEER_PROXY_PROTOCOL", global_variable);
-		set("REALPEER_A_PROXY_PROTOCOL", own_variable);
-		snprintf(text, sizeof(text),
-			 "[global]\n%s%s\n"
-			 "[listener a]\nlisten = 0.0.0.0:80\n%s%s\n"
-			 "[listener b]\nlisten = 0.0.0.0:81\n",
-			 global ? "proxy_protocol = " : "",
-			 global ? global : "", own ? "proxy_protocol = " : "",
-			 own ? own : "");
-		good(state, text);
-		assert_string_equal(mode_name(listener("a")->mode), wins);
-		/* The neighbour has only the global two. */
-		wins = global_variable ? global_variable
-		       : global	       ? global
-				       : "required";
-		assert_string_equal(mode_name(listener("b")->mode), wins);
-		assert_string_equal(mode_name(config->global.mode), wins);
-	}
-	set("REALPEER_PROXY_PROTOCOL", NULL);
-	set("REALPEER_A_PROXY_PROTOCOL", NULL);
-}
-
-static void empty_variables(void **state)
-{
-	set("REALPEER_PROXY_PROTOCOL", "");
-	set("REALPEER_A_PROXY_PROTOCOL", "");
-	good(state, "[global]\nproxy_protocol = enabled\n"
-		    "[listener a]\nlisten = 0.0.0.0:80\n"
-		    "proxy_protocol = disabled\n");
-	assert_int_equal(config->global.mode, RP_MODE_ENABLED);
-	assert_int_equal(listener("a")->mode, RP_MODE_DISABLED);
-}
-
-static void variable_names(void **state)
-{
-	static const char text[] = "[listener my-Broker.1_x]\n"
-				   "listen = 0.0.0.0:80\n";
-
-	good(state, text);
-	assert_int_equal(listener("my-Broker.1_x")->mode, RP_MODE_REQUIRED);
-	set("REALPEER_MY_BROKER_1_X_PROXY_PROTOCOL", "enabled");
-	good(state, text);
-	assert_int_equal(listener("my-Broker.1_x")->mode, RP_MODE_ENABLED);
-	set("REALPEER_MY_BROKER_1_X_PROXY_PROTOCOL", NULL);
-	set("REALPEER_ABCDEFGHIJKLMNOPQRSTUVW_PROXY_PROTOCOL", "disabled");
-	good(state, "[listener abcdefghijklmnopqrstuvw]\n"
-		    "listen = 0.0.0.0:80\n");
-	assert_int_equal(config->listeners[0].mode, RP_MODE_DISABLED);
-	set("REALPEER_ABCDEFGHIJKLMNOPQRSTUVW_PROXY_PROTOCOL", NULL);
-}
-
-static void bad_variables(void **state)
-{
-	set("REALPEER_PROXY_PROTOCOL", "on");
-	set("REALPEER_A_PROXY_PROTOCOL", "\033");
-	bad(state, "; comment\n[global]\n[listener a]\nlisten = 0.0.0.0:80\n",
-	    "@/a.conf:2: environment variable REALPEER_PROXY_PROTOCOL: 'on' is "
-	    "not one of disabled, enabled, required\n"
-	    "@/a.conf:3: environment variable REALPEER_A_PROXY_PROTOCOL: "
-	    "'\\x1b' is not one of disabled, enabled, required\n");
-	set("REALPEER_A_PROXY_PROTOCOL", NULL);
-	bad(state, "",
-	    "@/a.conf:0: environment variable REALPEER_PROXY_PROTOCOL: 'on' is "
-	    "not one of disabled, enabled, required\n");
-	set("REALPEER_PROXY_PROTOCOL", NULL);
-}
-
-/* One variable for two listeners is a mistake, but only when it is used. */
-static void shared_variable(void **state)
-{
-	static const char text[] = "[listener a.b]\nlisten = 0.0.0.0:80\n"
-				   "[listener A-b]\nlisten = 0.0.0.0:81\n"
-				   "[listener a_c]\nlisten = 0.0.0.0:82\n";
-
-	good(state, text);
-	set("REALPEER_A_B_PROXY_PROTOCOL", "");
-	good(state, text);
-	set("REALPEER_A_C_PROXY_PROTOCOL", "enabled");
-	good(state, text);
-	set("REALPEER_A_B_PROXY_PROTOCOL", "enabled");
-	bad(state, text,
-	    "@/a.conf:3: environment variable REALPEER_A_B_PROXY_PROTOCOL "
-	    "means listener 'a.b' as well, @/a.conf:1\n");
-	set("REALPEER_A_B_PROXY_PROTOCOL", NULL);
-	set("REALPEER_A_C_PROXY_PROTOCOL", NULL);
 }
 
 static void inherited_equal(const struct listener_config *a,
@@ -691,15 +493,11 @@ static void random_bytes(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) \
+	cmocka_unit_test_setup_teardown(name, loaded_setup, loaded_teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(defaults),
 		TEST(example),
-		TEST(mode_matrix),
-		TEST(empty_variables),
-		TEST(variable_names),
-		TEST(bad_variables),
-		TEST(shared_variable),
 		TEST(inheritance),
 		TEST(drop_ins),
 		TEST(needed),
