@@ -56,9 +56,10 @@ static void log_listener(const struct listener_config *listener,
 	if (setup_warning(listener))
 		log_warning("listener=%s msg=\"%s\"", listener->name,
 			    setup_warning(listener));
-	if (setup_target_warning(listener))
+	/* What else there is to say of it, setup_look() does. */
+	if (setup_target(listener) == SETUP_TARGET_AWAITED)
 		log_notice("listener=%s msg=\"%s\"", listener->name,
-			   setup_target_warning(listener));
+			   setup_target_text(SETUP_TARGET_AWAITED));
 }
 
 void daemon_log_listeners(const struct daemon *daemon)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config.h"
 #include "control.h"
@@ -56,9 +57,12 @@ static const char *reason(int r)
 	case -ENOENT:
 	case -ECONNREFUSED:
 		return "realpeerd is not running";
-	case -EACCES:
 	case -ECONNRESET:
-	case -EPIPE: /* it closed before it was asked */
+	case -EPIPE: /* it closed before it answered */
+		if (geteuid() == 0)
+			return "realpeerd closed the connection";
+		return "realpeerd talks to root and its own user only";
+	case -EACCES:
 		return "realpeerd talks to root and its own user only";
 	default:
 		return strerror(-r);
@@ -269,7 +273,7 @@ static int stats(const struct call *call)
 {
 	json_t *result = NULL;
 	char *error;
-	int r = ask("stats", &result, &error), pinned;
+	int r = ask("stats", &result, &error), pinned, code = EXIT_SUCCESS;
 
 	if (r < 0) {
 		pinned = pinned_stats(&result);
@@ -279,13 +283,16 @@ static int stats(const struct call *call)
 			free(error);
 			return EXIT_FAILED;
 		}
+		/* A daemon that runs has counts that are not pinned. */
+		if (r != -ENOENT && r != -ECONNREFUSED)
+			code = failed("stats", error ? error : reason(r));
 	}
 	free(error);
 	if (call->json)
-		return print_json(result);
+		return print_json(result) == EXIT_SUCCESS ? code : EXIT_FAILED;
 	view_stats_table(result, stdout);
 	json_decref(result);
-	return EXIT_SUCCESS;
+	return code;
 }
 
 /* {"file", "valid", "listeners": [names], "errors": [lines]} */

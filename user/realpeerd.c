@@ -379,6 +379,7 @@ static void keep_up(struct daemon *daemon)
 
 	if (now_ms() < daemon->upkeep_next)
 		return;
+	setup_look(&daemon->setup);
 	wait = datapath_upkeep(daemon->datapath);
 	daemon->upkeep_next = wait == UINT32_MAX ? UINT64_MAX : now_ms() + wait;
 }

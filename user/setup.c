@@ -5,7 +5,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "log.h"
 #include "target.h"
+
+/* Servers that one setup_look() looks for. */
+#define LOOKS_MAX 16
 
 int setup_load(const char *path, const struct attached *attached, FILE *errors,
 	       struct setup *ret)
@@ -24,7 +28,8 @@ int setup_load(const char *path, const struct attached *attached, FILE *errors,
 		calloc(setup.config->n_listeners + 1, sizeof(*setup.plans));
 	setup.numbers =
 		calloc(setup.config->n_listeners + 1, sizeof(*setup.numbers));
-	if (!setup.plans || !setup.numbers) {
+	setup.seen = calloc(setup.config->n_listeners + 1, sizeof(*setup.seen));
+	if (!setup.plans || !setup.numbers || !setup.seen) {
 		setup_clear(&setup);
 		return -ENOMEM;
 	}
@@ -37,6 +42,7 @@ void setup_clear(struct setup *setup)
 	config_unref(setup->config);
 	free(setup->plans);
 	free(setup->numbers);
+	free(setup->seen);
 	*setup = (struct setup){0};
 }
 
@@ -69,7 +75,7 @@ const char *setup_warning(const struct listener_config *listener)
 		       : "no trusted proxies, no header is ever looked for";
 }
 
-const char *setup_target_warning(const struct listener_config *listener)
+enum setup_target setup_target(const struct listener_config *listener)
 {
 	struct target target;
 	uint16_t port = listener->handler_port;
@@ -77,20 +83,54 @@ const char *setup_target_warning(const struct listener_config *listener)
 
 	if (listener->delivery != RP_DELIVERY_INLINE ||
 	    listener->mode == RP_MODE_DISABLED)
-		return NULL;
+		return SETUP_TARGET_FINE;
 	if (!port)
 		address_split(&listener->listen[0].sa, ip, &port);
 	if (target_find(port, &target) < 0)
-		return NULL;
+		return SETUP_TARGET_FINE;
 	if (!target.found)
-		return "no server listens on the port yet";
+		return SETUP_TARGET_AWAITED;
 	if (target.mptcp)
-		return "the server's socket is MPTCP, for which the kernel "
-		       "cannot accept: the daemon relays";
-	if (!datapath_covers(target.cgroup))
-		return "the server's cgroup is not below ours: getpeername() "
-		       "cannot tell it the client";
-	return NULL;
+		return SETUP_TARGET_MPTCP;
+	return datapath_covers(target.cgroup) ? SETUP_TARGET_FINE
+					      : SETUP_TARGET_CGROUP;
+}
+
+const char *setup_target_text(enum setup_target target)
+{
+	static const char *const texts[] = {
+		[SETUP_TARGET_FINE] = NULL,
+		[SETUP_TARGET_AWAITED] = "no server listens on the port yet",
+		[SETUP_TARGET_MPTCP] =
+			"the server's socket is MPTCP, for which the kernel "
+			"cannot accept: the daemon relays",
+		[SETUP_TARGET_CGROUP] =
+			"the server's cgroup is not below ours: getpeername() "
+			"cannot tell it the client",
+	};
+
+	return texts[target];
+}
+
+void setup_look(struct setup *setup)
+{
+	size_t n = setup->config->n_listeners, looked = 0;
+
+	for (size_t i = 0; i < n && looked < LOOKS_MAX; i++) {
+		size_t at = setup->look_at++ % n;
+		const struct listener_config *listener =
+			&setup->config->listeners[at];
+		enum setup_target target;
+
+		if (setup->seen[at])
+			continue;
+		looked++;
+		target = setup_target(listener);
+		setup->seen[at] = target != SETUP_TARGET_AWAITED;
+		if (setup->seen[at] && target != SETUP_TARGET_FINE)
+			log_warning("listener=%s msg=\"%s\"", listener->name,
+				    setup_target_text(target));
+	}
 }
 
 const char *setup_listen_format(const struct listener_config *listener,
@@ -126,6 +166,7 @@ void setup_print(const struct setup *setup, FILE *out)
 		const struct listener_config *listener =
 			&setup->config->listeners[i];
 		const struct plan *plan = &setup->plans[i];
+		const char *target = setup_target_text(setup_target(listener));
 		char listen[CONFIG_LISTEN_MAX * INET6_ADDRSTRLEN];
 
 		fprintf(out, "listener %s\n", listener->name);
@@ -146,8 +187,7 @@ void setup_print(const struct setup *setup, FILE *out)
 		if (setup_warning(listener))
 			fprintf(out, "  warning         %s\n",
 				setup_warning(listener));
-		if (setup_target_warning(listener))
-			fprintf(out, "  warning         %s\n",
-				setup_target_warning(listener));
+		if (target)
+			fprintf(out, "  warning         %s\n", target);
 	}
 }

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "setup.h"
 #include "view.h"
 
 static int no_memory(FILE *out)
@@ -61,11 +62,15 @@ static json_t *handler_json(const struct listener_config *listener)
 /* Why the listener's connections get no more than they do. */
 static const char *why(const struct status *status, size_t i)
 {
-	return status->plans[i].offload == RP_OFFLOAD_ACCEPT &&
-			       datapath_is_losing(status->datapath)
-		       ? "relayed: the kernel loses the sockets that TC "
-			 "assigns, as NAT rules make it"
-		       : status->plans[i].why;
+	const char *target;
+
+	if (status->plans[i].offload != RP_OFFLOAD_ACCEPT)
+		return status->plans[i].why;
+	if (datapath_is_losing(status->datapath))
+		return "relayed: the kernel loses the sockets that TC assigns, "
+		       "as NAT rules make it";
+	target = setup_target_text(setup_target(&status->config->listeners[i]));
+	return target ? target : status->plans[i].why;
 }
 
 static json_t *listener_json(const struct status *status, size_t i)

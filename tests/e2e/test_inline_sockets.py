@@ -257,19 +257,27 @@ def test_ipv6_client_of_an_ipv4_socket(env):
 
 @needs(INLINE, BPFTOOL)
 def test_mptcp_listener(env):
-    """The kernel can't create its child for us, so the daemon relays."""
+    """The kernel can't create its child for us, so the daemon relays, and says so
+    when it sees the server. Fails without setup_look()."""
     listening = inline.mptcp_socket(env.server)
     if not listening:
         raise Skip("no MPTCP in this kernel")
     env.at_end(listening.close)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    running = inline.daemon(env)  # at boot, the server comes later
+    equal(why(running), "no server listens on the port yet", "why, without a server")
     listening.bind(ADDRESS)
     listening.listen(16)
     server = inline.Server.start(env, listening=listening)
-    running = inline.daemon(env)
     works(env, server)
     equal(running.stat("echo", "handed_over"), 1, "handed_over")
-    check(running.process.lines("(?i)mptcp"), "the log says why")
+    running.process.wait_log("^warning: listener=echo .*MPTCP")
+    check("MPTCP" in why(running), "the status does not say why")
+
+
+def why(running):
+    entry, = running.ctl_json("status")["listeners"]
+    return entry["why"]
 
 
 @needs(INLINE, BPFTOOL)

@@ -116,7 +116,7 @@ def answering(daemon, line):
                     sock, _ = listening.accept()
                     with sock:
                         stream.receive_until(sock, b"\n")
-                        sock.sendall(line + b"\n")
+                        sock.sendall(line)
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
@@ -132,23 +132,28 @@ def test_another_answers(env):
     """Nonsense is an error; a record with something missing is shown as it is; a
     refusal is not hidden by what the pins tell.
 
-    Fails without the default of reason(), without "?" in identity(), and without
-    the look at EREMOTEIO in connections(), realpeerctl.c.
+    Fails without the default of reason(), without "?" in identity(), without
+    the look at EREMOTEIO in connections(), and without failed() in stats(),
+    realpeerctl.c.
     """
     inline.Server.start(env)
     daemon = inline.daemon(env)
     with env.lb.connect(ADDRESS) as sock:
         stream.exchange(sock, HEADER + PAYLOAD, PAYLOAD)
         daemon.stop(signal.SIGKILL)
-        with answering(daemon, b"nonsense"):
+        with answering(daemon, b"nonsense\n"):
             said = daemon.ctl("status", status=1)
             check("Bad message" in said, f"not clear: {said}")
-        with answering(daemon, b'{"ok":true,"result":[{"client":"192.0.2.9"},{},{}]}'):
+        with answering(daemon, b'{"ok":true,"result":[{"client":"192.0.2.9"},{},{}]}\n'):
             equal([entry.get("client") for entry in daemon.ctl_json("connections")],
                   [SOURCE[0], "192.0.2.9"], "clients")
-        with answering(daemon, b'{"ok":false,"error":"too many to count"}'):
-            said = daemon.ctl("connections", status=1)
-            check("too many to count" in said, f"not clear: {said}")
+        with answering(daemon, b'{"ok":false,"error":"too many to count"}\n'):
+            for verb in ("connections", "stats"):
+                said = daemon.ctl(verb, status=1)
+                check("too many to count" in said, f"not clear: {said}")
+        with answering(daemon, b""):
+            said = daemon.ctl("status", status=1)
+            check("closed the connection" in said, f"not clear: {said}")
 
 
 @needs(BPF)
