@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const uint8_t v4_mapped[12] = {[10] = 0xff, [11] = 0xff};
 
@@ -241,4 +242,24 @@ const char *ip_format(const uint8_t ip[16], char out[INET6_ADDRSTRLEN])
 	else
 		inet_ntop(AF_INET6, ip, out, INET6_ADDRSTRLEN);
 	return out;
+}
+
+/* Only what the kernel would bind to can be connected to on this host. */
+int address_is_local(const struct address *address)
+{
+	struct address any_port = *address;
+	int fd, local;
+
+	if (address->sa.sa_family == AF_INET)
+		any_port.in.sin_port = 0;
+	else if (address->sa.sa_family == AF_INET6)
+		any_port.in6.sin6_port = 0;
+	else
+		return 0;
+	fd = socket(address->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	local = bind(fd, &any_port.sa, any_port.len) == 0;
+	close(fd);
+	return local;
 }

@@ -56,6 +56,9 @@ bool address_equal(const struct address *a, const struct address *b);
 void address_split(const struct sockaddr *sa, uint8_t ret_ip[16],
 		   uint16_t *ret_port);
 
+/* May one of this host's sockets have it? 1, 0, or -errno. */
+int address_is_local(const struct address *address);
+
 /* As address_parse() takes it, for IP and unix addresses; terminated. */
 #define ADDRESS_TEXT_MAX 128
 const char *address_format(const struct sockaddr *sa,

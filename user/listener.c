@@ -7,38 +7,24 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "log.h"
 #include "worker.h"
-
-/* Only what the kernel would bind to can be connected to on this host. */
-static bool is_local(const struct address *address)
-{
-	struct address any_port = *address;
-	bool local;
-	int fd;
-
-	if (address->sa.sa_family == AF_INET)
-		any_port.in.sin_port = 0;
-	else if (address->sa.sa_family == AF_INET6)
-		any_port.in6.sin6_port = 0;
-	else
-		return false;
-	fd = socket(address->sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	local = bind(fd, &any_port.sa, any_port.len) == 0;
-	close(fd);
-	return local;
-}
 
 int listener_new(struct worker *worker, struct config *config, size_t index,
 		 uint32_t number, struct listener **ret_listener)
 {
 	const struct listener_config *settings = &config->listeners[index];
-	struct listener *listener = calloc(1, sizeof(*listener));
+	struct listener *listener;
+	int local = 1;
 
+	if (settings->delivery == RP_DELIVERY_RELAY)
+		local = settings->client_address == CLIENT_ADDRESS_GETPEERNAME
+				? address_is_local(&settings->handler)
+				: 0;
+	if (local < 0)
+		return local;
+	listener = calloc(1, sizeof(*listener));
 	if (!listener)
 		return -ENOMEM;
 	listener->counts = counters_take(&worker->counters, number);
@@ -56,10 +42,7 @@ int listener_new(struct worker *worker, struct config *config, size_t index,
 	listener->settings = settings;
 	listener->number = number;
 	listener->offload = datapath_offload(worker->datapath, settings);
-	listener->shows_client =
-		settings->delivery == RP_DELIVERY_INLINE ||
-		(settings->client_address == CLIENT_ADDRESS_GETPEERNAME &&
-		 is_local(&settings->handler));
+	listener->shows_client = local;
 	*ret_listener = listener;
 	return 0;
 }

@@ -68,11 +68,18 @@ int setup_plan(struct setup *setup, const struct datapath_features *features,
 
 const char *setup_warning(const struct listener_config *listener)
 {
-	if (listener->mode == RP_MODE_DISABLED || listener->n_trusted > 0)
-		return NULL;
-	return listener->untrusted == RP_UNTRUSTED_RESET
-		       ? "no trusted proxies, every connection is reset"
-		       : "no trusted proxies, no header is ever looked for";
+	if (listener->mode != RP_MODE_DISABLED && listener->n_trusted == 0)
+		return listener->untrusted == RP_UNTRUSTED_RESET
+			       ? "no trusted proxies, every connection is reset"
+			       : "no trusted proxies, no header is ever looked "
+				 "for";
+	if (listener->delivery == RP_DELIVERY_RELAY &&
+	    listener->client_address == CLIENT_ADDRESS_GETPEERNAME &&
+	    address_is_local(&listener->handler) == 0)
+		return "the handler's address is none of this host's: "
+		       "getpeername() there tells ours, until a reload finds "
+		       "it here";
+	return NULL;
 }
 
 enum setup_target setup_target(const struct listener_config *listener)

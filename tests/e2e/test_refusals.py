@@ -159,14 +159,17 @@ def test_another_answers(env):
 @needs(BPF)
 def test_changes_are_told(env):
     """A reload that changes what is global, and one that cannot change the number
-    of threads; and a listener that trusts nobody.
+    of threads; a listener that trusts nobody, and one whose handler cannot be told.
 
-    Fails without the lines of log_changes() and log_listener(), daemon_setup.c.
+    Fails without the lines of log_changes() and log_listener(), daemon_setup.c, and
+    of setup_warning(), setup.c.
     """
     daemon = env.realpeerd(RELAY)
     daemon.reload(GLOBAL.replace("drain_timeout = 2s", "drain_timeout = 3s\nthreads = 7") + RELAY)
     check(daemon.process.lines("reload global=.*drain_timeout"), "no change is told")
     check(daemon.process.lines("^warning: .*threads.*next start"), "no warning of threads")
+    daemon.reload(RELAY.replace("127.0.0.1:9000", "192.0.2.1:9000"), done="reload msg=done")
+    daemon.process.wait_log("^warning: listener=echo .*none of this host's")
     alone = re.sub("trusted = .*\n", "", GLOBAL)
     for untrusted, words in (("reset", "every connection is reset"),
                              ("direct", "no header is ever looked for")):

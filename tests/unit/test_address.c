@@ -296,6 +296,25 @@ static void bad_prefixes(void **state)
 	}
 }
 
+static void local(void **state)
+{
+	static const struct {
+		const char *text;
+		int local;
+	} cases[] = {
+		{"127.0.0.1:80", 1},	 {"0.0.0.0:80", 1},
+		{"[::]:80", 1},		 {"192.0.2.1:80", 0},
+		{"[2001:db8::1]:80", 0}, {"unix:/run/x.sock", 0},
+	};
+	struct address address;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(address_parse(cases[i].text, &address), 0);
+		assert_int_equal(address_is_local(&address), cases[i].local);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -306,6 +325,7 @@ int main(void)
 		cmocka_unit_test(unix_addresses),
 		cmocka_unit_test(other_families),
 		cmocka_unit_test(equality),
+		cmocka_unit_test(local),
 		cmocka_unit_test(prefixes),
 		cmocka_unit_test(every_length),
 		cmocka_unit_test(bad_prefixes),
