@@ -229,7 +229,7 @@ def few_places_free(env, running, server):
         connections.clear(but=1)
     wait_for(lambda: not is_full(running), "room to be found")
     relays(env, server)
-    equal(len(running.connections()), 1, "connections listed")
+    running.wait_connections(1)
 
 
 @needs(INLINE, BPFTOOL, MEMORY)
@@ -262,7 +262,6 @@ def ended_in_the_queue(env, running, count=1):
     wait_for(lambda: any(int(record["closed"]) for record in
                          bpf.map_values(running.map_path("connections"))), "the end")
     return listening
-
 
 
 @needs(INLINE, BPFTOOL)
