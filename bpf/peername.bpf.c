@@ -48,7 +48,8 @@ static __always_inline int rp_ended_meanwhile(struct bpf_sock_addr *ctx,
 {
 	struct rp_listener *listener;
 	struct rp_tuple tuple = {0};
-	__u32 *local = (__u32 *)tuple.local, number;
+	__u32 *local = (__u32 *)tuple.local, *peer = (__u32 *)tuple.peer;
+	__u32 number;
 	struct bpf_sock *socket = ctx->sk;
 	struct tcp_sock *tcp;
 
@@ -62,14 +63,23 @@ static __always_inline int rp_ended_meanwhile(struct bpf_sock_addr *ctx,
 		return 0;
 	if (family == AF_INET) {
 		rp_set_v4(tuple.local, socket->src_ip4);
+		rp_set_v4(tuple.peer, socket->dst_ip4);
 	} else {
 		local[0] = socket->src_ip6[0];
 		local[1] = socket->src_ip6[1];
 		local[2] = socket->src_ip6[2];
 		local[3] = socket->src_ip6[3];
+		peer[0] = socket->dst_ip6[0];
+		peer[1] = socket->dst_ip6[1];
+		peer[2] = socket->dst_ip6[2];
+		peer[3] = socket->dst_ip6[3];
 	}
 	listener = rp_find_listener(&tuple, &number);
-	return listener && rp_is_inline(listener);
+	if (!listener || !rp_is_inline(listener))
+		return 0;
+	/* A plain client never had a record, and its own address is right. */
+	return listener->untrusted != RP_UNTRUSTED_DIRECT ||
+	       rp_is_trusted(number, tuple.peer);
 }
 
 static __always_inline enum rp_known rp_find_nobody(struct bpf_sock_addr *ctx,

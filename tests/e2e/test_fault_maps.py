@@ -14,7 +14,7 @@ from lib.manager import Manager
 from lib.poll import check, equal, wait_for
 from lib.realpeer import listener
 from lib.requirement import BPF, BPFTOOL, Requirement, needs, program
-from lib.topology import CLIENTS, LB, LB_FRONT, SERVER, SERVER_SIDE
+from lib.topology import CLIENTS, LB, LB_FRONT, SERVER, SERVER_SIDE, SERVER_SIDE6
 
 ADDRESS = (SERVER, 1883)
 SOURCE = (CLIENTS[0], 40001)
@@ -296,6 +296,29 @@ def test_ended_in_accept(env):
     accepted, peer = listening.accept()
     accepted.close()
     equal(peer, ("0.0.0.0", 0), "client")
+
+
+def established(env):
+    return env.server.run("ss", "-Htn", "state", "established", "sport = :1883").stdout
+
+
+@needs(INLINE, BPFTOOL)
+def test_plain_ended_in_accept(env):
+    """A plain client has no record that could go. Fails without rp_is_trusted() in
+    rp_ended_meanwhile(), peername.bpf.c."""
+    running = inline.daemon(env, "[::]:1883, 0.0.0.0:1883", untrusted="direct")
+    for address, any_address in ((SERVER_SIDE, "0.0.0.0"), (SERVER_SIDE6, "::")):
+        with env.server.listen((any_address, 1883)) as listening:
+            sock = env.stranger.connect((address, 1883))
+            sock.sendall(PAYLOAD)
+            client = sock.getsockname()[:2]
+            wait_for(lambda: established(env), "its socket")
+            stream.close_with_reset(sock)
+            wait_for(lambda: not established(env), "its end")
+            accepted, peer = listening.accept()
+            accepted.close()
+            equal(peer[:2], client, "client")
+    equal(running.connections(), [], "records")
 
 
 @needs(INLINE, BPFTOOL)
