@@ -65,6 +65,10 @@ set -e
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 fi
+# Of a daemon that was stopped between two attempts to start.
+if [ "$1" = remove ] && [ -d /sys/fs/bpf/realpeer ]; then
+	rm -r /sys/fs/bpf/realpeer
+fi
 POSTRM
 chmod 755 "$root"/DEBIAN/post* "$root"/DEBIAN/prerm
 (cd "$root" && find usr lib -type f -print0 | sort -z | xargs -0 md5sum) \

@@ -350,6 +350,24 @@ static struct config *config_new(void)
 	return config;
 }
 
+/* For those that getpeername() shall tell the client. */
+static int find_handlers(struct config *config)
+{
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		struct listener_config *listener = &config->listeners[i];
+		int here;
+
+		if (listener->delivery != RP_DELIVERY_RELAY ||
+		    listener->client_address != CLIENT_ADDRESS_GETPEERNAME)
+			continue;
+		here = address_is_local(&listener->handler);
+		if (here < 0)
+			return here;
+		listener->handler_here = here;
+	}
+	return 0;
+}
+
 int config_load(const char *path, FILE *errors, struct config **ret_config)
 {
 	struct config_files files = {.place.errors = errors};
@@ -366,6 +384,12 @@ int config_load(const char *path, FILE *errors, struct config **ret_config)
 	else if (files.place.n_errors)
 		r = -EINVAL;
 	config_files_clear(&files);
+	if (r == 0) {
+		r = find_handlers(config);
+		if (r < 0)
+			fprintf(errors, "%s:0: handler: %s\n", path,
+				strerror(-r));
+	}
 	if (r < 0) {
 		config_unref(config);
 		return r;

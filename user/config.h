@@ -53,6 +53,7 @@ struct listener_config {
 	enum rp_untrusted untrusted;
 	enum offload_wanted offload;
 	enum client_address client_address;
+	bool handler_here; /* a socket of this host, when it was loaded */
 	uint32_t header_timeout_ms;
 	uint32_t header_max; /* bytes */
 	bool special_source; /* believe loopback, multicast, ... */

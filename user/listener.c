@@ -15,16 +15,8 @@ int listener_new(struct worker *worker, struct config *config, size_t index,
 		 uint32_t number, struct listener **ret_listener)
 {
 	const struct listener_config *settings = &config->listeners[index];
-	struct listener *listener;
-	int local = 1;
+	struct listener *listener = calloc(1, sizeof(*listener));
 
-	if (settings->delivery == RP_DELIVERY_RELAY)
-		local = settings->client_address == CLIENT_ADDRESS_GETPEERNAME
-				? address_is_local(&settings->handler)
-				: 0;
-	if (local < 0)
-		return local;
-	listener = calloc(1, sizeof(*listener));
 	if (!listener)
 		return -ENOMEM;
 	listener->counts = counters_take(&worker->counters, number);
@@ -42,7 +34,10 @@ int listener_new(struct worker *worker, struct config *config, size_t index,
 	listener->settings = settings;
 	listener->number = number;
 	listener->offload = datapath_offload(worker->datapath, settings);
-	listener->shows_client = local;
+	listener->shows_client =
+		settings->delivery == RP_DELIVERY_INLINE ||
+		(settings->client_address == CLIENT_ADDRESS_GETPEERNAME &&
+		 settings->handler_here);
 	*ret_listener = listener;
 	return 0;
 }

@@ -312,6 +312,9 @@ int server_start(struct config *config, const uint32_t *numbers,
 	if (!error && datapath_can_accept(datapath))
 		error = tell_handover(server, datapath);
 	if (error) {
+		/* What systemd keeps is for the next attempt. */
+		for (size_t i = 0; i < server->endpoints.n; i++)
+			server->endpoints.all[i].ours = false;
 		server_stop(server, 0);
 		return error;
 	}
@@ -332,10 +335,11 @@ void server_store(struct server *server)
 	for (size_t i = 0; i < server->endpoints.n; i++)
 		missing += endpoint_store(&server->endpoints.all[i]);
 	if (missing && missing != server->unstored)
-		log_warning("msg=\"systemd has no room for all listening "
+		log_warning("msg=\"systemd does not keep all listening "
 			    "sockets: while no daemon runs, who connects may "
-			    "be refused. Raise FileDescriptorStoreMax and "
-			    "FDSTORE of the unit\" missing=%zu",
+			    "be refused. If it has no room, raise "
+			    "FileDescriptorStoreMax and FDSTORE of the unit\" "
+			    "missing=%zu",
 			    missing);
 	server->unstored = missing;
 }

@@ -75,7 +75,7 @@ const char *setup_warning(const struct listener_config *listener)
 				 "for";
 	if (listener->delivery == RP_DELIVERY_RELAY &&
 	    listener->client_address == CLIENT_ADDRESS_GETPEERNAME &&
-	    address_is_local(&listener->handler) == 0)
+	    !listener->handler_here)
 		return "the handler's address is none of this host's: "
 		       "getpeername() there tells ours, until a reload finds "
 		       "it here";

@@ -237,6 +237,29 @@ static void relay_keys(void **state)
 }
 
 /* A relay to itself would open connections until something gives in. */
+static void handlers_here(void **state)
+{
+	static const struct {
+		const char *handler;
+		bool here;
+	} cases[] = {
+		{"127.0.0.1:80", true},	      {"127.9.8.7:80", true},
+		{"192.0.2.77:80", false},     {"[::1]:80", true},
+		{"[2001:db8::77]:80", false},
+	};
+	char text[200];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		snprintf(text, sizeof(text),
+			 "[listener a]\nlisten = 0.0.0.0:81\n"
+			 "delivery = relay\nhandler = %s\n"
+			 "client_address = getpeername\n",
+			 cases[i].handler);
+		good(state, text);
+		assert_int_equal(listener("a")->handler_here, cases[i].here);
+	}
+}
+
 static void loops(void **state)
 {
 	static const struct {
@@ -503,6 +526,7 @@ int main(void)
 		TEST(needed),
 		TEST(inline_keys),
 		TEST(relay_keys),
+		TEST(handlers_here),
 		TEST(loops),
 		TEST(addresses_of_two),
 		TEST(addresses_written_twice),

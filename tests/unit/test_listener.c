@@ -84,11 +84,11 @@ static void what_it_knows(void **state)
 			 1);
 }
 
-static void check_shows(const char *handler, bool shows)
+static void check_shows(bool here, bool shows)
 {
 	struct listener *listener;
 
-	assert_int_equal(address_parse(handler, &settings.handler), 0);
+	settings.handler_here = here;
 	listener = make(1);
 	assert_int_equal(listener->shows_client, shows);
 	listener_unref(listener);
@@ -100,15 +100,12 @@ static void shows_client(void **state)
 	(void)state;
 	settings.delivery = RP_DELIVERY_RELAY;
 	settings.client_address = CLIENT_ADDRESS_GETPEERNAME;
-	check_shows("127.0.0.1:80", true);
-	check_shows("127.9.8.7:80", true);
-	check_shows("192.0.2.77:80", false);
-	check_shows("[2001:db8::77]:80", false);
-	check_shows("unix:/tmp/sock", false);
+	check_shows(true, true);
+	check_shows(false, false);
 	settings.client_address = CLIENT_ADDRESS_PROXY_V1;
-	check_shows("127.0.0.1:80", false);
+	check_shows(true, false);
 	settings.delivery = RP_DELIVERY_INLINE;
-	check_shows("127.0.0.1:80", true);
+	check_shows(false, true);
 }
 
 static void impossible_number(void **state)
