@@ -81,6 +81,7 @@ static __always_inline int rp_hand_over(struct __sk_buff *skb,
 		return TC_ACT_SHOT;
 	known->claim = RP_CLAIM_OF_DAEMON;
 	known->rounds = 0;
+	known->silent = !memory->packet.payload_len;
 	known->since = memory->now; /* see lookup.bpf.c */
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
@@ -142,6 +143,7 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 	}
 	known->claim = number;
 	known->rounds = 0;
+	known->silent = claim->silent;
 	known->since = memory->now; /* who has a claim is not the oldest */
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);
@@ -266,12 +268,21 @@ static __always_inline int rp_is_late(const struct rp_workspace *memory,
 	       listener->header_timeout * 1000000ULL;
 }
 
-/* Has the first segment been judged, and is this one behind it? */
+/*
+ * Has a segment been assigned a socket, and is this one behind it? Behind a
+ * bare ACK the first data stand, and are judged all the same if no socket came.
+ */
 static __always_inline int rp_is_behind(const struct rp_handshake *handshake,
-					const struct tcphdr *tcp)
+					const struct rp_packet *packet)
 {
-	return handshake->claim &&
-	       (__s32)(bpf_ntohl(tcp->seq) - handshake->peer_isn - 1) > 0;
+	__s32 begin = bpf_ntohl(packet->tcp.seq) - handshake->peer_isn - 1;
+
+	if (!handshake->claim)
+		return 0;
+	return begin > 0 ||
+	       (begin == 0 && handshake->silent &&
+		handshake->rounds < ROUNDS_MAX &&
+		(packet->payload_len || packet->tcp.fin || packet->tcp.rst));
 }
 
 /*
@@ -303,7 +314,7 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 	if (listener->mode == RP_MODE_REQUIRED && !packet->payload_len &&
 	    !packet->tcp.fin)
 		return TC_ACT_SHOT;
-	if (rp_is_behind(handshake, &packet->tcp))
+	if (rp_is_behind(handshake, packet))
 		return rp_send_round(skb, known);
 	/* Out of order, a keep-alive, or of an older connection. */
 	if (!packet->tcp.ack ||
@@ -319,7 +330,8 @@ static __always_inline int rp_on_early(struct __sk_buff *skb,
 		if (packet->tcp.fin)
 			return rp_refuse(skb, memory, RP_STAT_CLOSED_EARLY);
 		if (listener->mode == RP_MODE_ENABLED &&
-		    rp_is_late(memory, listener) && rp_has_room_for_silent())
+		    rp_is_late(memory, listener) && rp_has_room_for_silent() &&
+		    !rp_is_full(input))
 			return rp_accept_plain(skb, memory, known, listener);
 		return TC_ACT_SHOT;
 	}
@@ -383,17 +395,16 @@ static __always_inline int rp_on_segment(struct __sk_buff *skb,
 		rp_forget_at(place);
 		return TC_ACT_UNSPEC;
 	}
+	if (packet->tcp.rst && rp_is_ours(stage) &&
+	    rp_is_behind(&memory->handshake, packet))
+		return rp_send_round(skb, known);
 	if (packet->tcp.rst) {
 		if (bpf_ntohl(packet->tcp.seq) ==
 		    memory->handshake.peer_isn + 1) {
 			rp_count(memory->number, RP_STAT_CLOSED_EARLY);
 			rp_forget_at(place);
 		}
-		if (!rp_is_ours(stage))
-			return TC_ACT_UNSPEC;
-		return rp_is_behind(&memory->handshake, &packet->tcp)
-			       ? rp_send_round(skb, known)
-			       : TC_ACT_SHOT;
+		return rp_is_ours(stage) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
 	}
 	if (stage == RP_STAGE_DAEMON)
 		return TC_ACT_UNSPEC;
@@ -439,6 +450,17 @@ static __always_inline int rp_is_assigned(struct __sk_buff *skb)
 	return assigned && assigned->state == BPF_TCP_NEW_SYN_RECV;
 }
 
+static __always_inline int rp_is_of_silent(struct __sk_buff *skb,
+					   struct rp_workspace *memory)
+{
+	struct rp_unspoken unspoken = {0};
+
+	return rp_has_silent() &&
+	       rp_is_unspoken(skb, &memory->packet, &memory->reply,
+			      &unspoken) &&
+	       unspoken.silent;
+}
+
 /*
  * A segment with data, or with urgent data to come. Before its first byte a
  * plain client sends plain ones, or none. A function of its own, for hardly
@@ -463,7 +485,8 @@ static __noinline int rp_screen(struct __sk_buff *skb,
 		return TC_ACT_UNSPEC;
 	trusted = rp_is_trusted(memory->number, packet->tuple.peer);
 	if (packet->fragment)
-		return trusted ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+		return trusted && !rp_is_of_silent(skb, memory) ? TC_ACT_UNSPEC
+								: TC_ACT_SHOT;
 	/*
 	 * An urgent byte is not in the stream that the server reads. Of what
 	 * begins before the first byte TCP would take the rest.
@@ -479,8 +502,10 @@ static __noinline int rp_screen(struct __sk_buff *skb,
 	if (!rp_is_intact(skb, packet, &memory->summing))
 		return TC_ACT_UNSPEC; /* what is damaged the stack drops */
 	memory->now = bpf_ktime_get_boot_ns();
+	/* The server has been told that this client has no header. */
 	if (unspoken.silent)
-		return rp_screen_late(skb, memory, listener, &unspoken);
+		return rp_screen_first(skb, memory, listener, &unspoken,
+				       RP_STAT_TIMEOUT);
 	if (trusted || listener->untrusted == RP_UNTRUSTED_RESET)
 		return rp_screen_stray(skb, memory, listener, &unspoken);
 	return rp_screen_first(skb, memory, listener, &unspoken,

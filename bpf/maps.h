@@ -254,21 +254,26 @@ static __always_inline int rp_is_silent(__u64 cookie)
 	return rp_has_silent() && bpf_map_lookup_elem(&silent, &cookie);
 }
 
-/* Room for one more, whatever the other CPUs do just now? */
 static __always_inline int rp_has_room_for_silent(void)
 {
 	struct rp_gates *open = rp_gates_now();
 
-	return open && open->silent < RP_SILENT_MAX - RP_SILENT_MARGIN;
+	return open && open->silent < RP_SILENT_MAX;
 }
 
-static __always_inline void rp_enter_silent(__u64 cookie)
+/* 0, or an error. The gate opens before there is something behind it. */
+static __always_inline int rp_enter_silent(__u64 cookie)
 {
 	struct rp_gates *open = rp_gates_now();
 	__u32 zero = 0;
 
-	if (open && !bpf_map_update_elem(&silent, &cookie, &zero, BPF_NOEXIST))
-		__sync_fetch_and_add(&open->silent, 1);
+	if (!open)
+		return -1;
+	__sync_fetch_and_add(&open->silent, 1);
+	if (!bpf_map_update_elem(&silent, &cookie, &zero, BPF_NOEXIST))
+		return 0;
+	__sync_fetch_and_sub(&open->silent, 1);
+	return -1;
 }
 
 /* It has spoken, or is gone. */

@@ -183,6 +183,8 @@ static __always_inline int rp_screen_first(struct __sk_buff *skb,
 	switch (rp_parse_payload(skb, &memory->packet, listener,
 				 &input->parser)) {
 	case RP_NOT_HEADER:
+		if (unspoken->silent)
+			rp_forget_silent(unspoken->cookie);
 		return TC_ACT_UNSPEC;
 	case RP_INCOMPLETE:
 		if (!rp_has_signature(&input->parser) &&
@@ -193,20 +195,6 @@ static __always_inline int rp_screen_first(struct __sk_buff *skb,
 		break;
 	}
 	return rp_refuse_unjudged(skb, memory, unspoken, reason);
-}
-
-/* The server has been told already that this client has no header. */
-static __always_inline int rp_screen_late(struct __sk_buff *skb,
-					  struct rp_workspace *memory,
-					  const struct rp_listener *listener,
-					  const struct rp_unspoken *unspoken)
-{
-	int action = rp_screen_first(skb, memory, listener, unspoken,
-				     RP_STAT_TIMEOUT);
-
-	if (action != TC_ACT_SHOT)
-		rp_forget_silent(unspoken->cookie);
-	return action;
 }
 
 /*

@@ -209,26 +209,42 @@ static __always_inline void rp_forget_losses(void)
 		open->lost = 0;
 }
 
+/* Did the safety net, or TC, give it to the daemon? */
+static __always_inline int rp_is_of_daemon(struct bpf_sock_ops *ctx)
+{
+	return ctx->sk &&
+	       bpf_sk_storage_get(&handover_marks, ctx->sk, NULL, 0) != NULL;
+}
+
+enum rp_bound {
+	RP_BOUND_NOT,
+	RP_BOUND,
+	RP_BOUND_UNWATCHED, /* it was silent, and `silent` takes no more */
+};
+
 /* The child of a handshake that TC made. */
-static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
-					 const struct rp_tuple *tuple,
-					 const struct rp_handshake *known)
+static __always_inline enum rp_bound rp_bind_claim(
+	struct bpf_sock_ops *ctx, const struct rp_tuple *tuple,
+	const struct rp_handshake *known)
 {
 	__u32 slot = known->claim - 1;
 	struct rp_claim *claim;
 	__u64 cookie;
+	int watched;
 
 	if (known->claim == RP_CLAIM_OF_DAEMON) {
+		if (!rp_is_of_daemon(ctx))
+			return RP_BOUND_NOT;
 		rp_watch_close(ctx);
-		return 1;
+		return RP_BOUND;
 	}
 	claim = bpf_map_lookup_elem(&claims, &slot);
 	if (!claim || claim->seq != ctx->rcv_nxt ||
 	    !rp_is_same(&claim->tuple, tuple))
-		return 0;
+		return RP_BOUND_NOT;
 	cookie = bpf_get_socket_cookie(ctx);
-	if (claim->silent && claim->record.shown)
-		rp_enter_silent(cookie);
+	watched = !claim->silent || !claim->record.shown ||
+		  !rp_enter_silent(cookie);
 	if (claim->record.tlvs) {
 		claim->record.tlvs = cookie;
 		if (bpf_map_update_elem(&tlvs, &cookie, &claim->tlvs, BPF_ANY))
@@ -237,14 +253,18 @@ static __always_inline int rp_bind_claim(struct bpf_sock_ops *ctx,
 	rp_bind(ctx, &claim->record);
 	rp_count_record(&claim->record, ctx->family);
 	claim->tuple.local_port = 0; /* taken */
-	return 1;
+	return watched ? RP_BOUND : RP_BOUND_UNWATCHED;
 }
 
-/* Did the safety net, or TC, give it to the daemon? */
-static __always_inline int rp_is_of_daemon(struct bpf_sock_ops *ctx)
+/* Its first bytes stand where those of the handshake would. */
+static __always_inline void rp_make_stray(struct rp_handshake *known)
 {
-	return ctx->sk &&
-	       bpf_sk_storage_get(&handover_marks, ctx->sk, NULL, 0) != NULL;
+	struct rp_gates *open = rp_gates_now();
+
+	if (open)
+		__sync_fetch_and_add(&open->strays, 1);
+	known->claim = 0;
+	known->stage = RP_STAGE_STRAY;
 }
 
 /*
@@ -276,7 +296,8 @@ static __always_inline void rp_on_unjudged(struct bpf_sock_ops *ctx,
 	    !rp_is_trusted(number, tuple->peer)) {
 		rp_count(number, RP_STAT_CONNECTIONS);
 		rp_count(number, RP_STAT_DIRECT);
-	} else if (listener->mode == RP_MODE_REQUIRED) {
+	} else if (listener->mode == RP_MODE_REQUIRED ||
+		   (known && known->claim)) {
 		if (open)
 			__sync_fetch_and_add(&open->strays, 1);
 		/* The oldest are forgotten first: not this one. */
@@ -292,6 +313,7 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 	struct rp_awaiting first = {0};
 	struct rp_listener *listener;
 	struct rp_handshake *known;
+	enum rp_bound bound = RP_BOUND_NOT;
 	struct rp_tuple tuple;
 	struct rp_place place;
 
@@ -302,8 +324,13 @@ static __always_inline void rp_on_accepted(struct bpf_sock_ops *ctx)
 	if (!rp_is_listened(tuple.local_port))
 		return;
 	known = rp_find_handshake(&tuple, &place);
-	if (known && known->claim && rp_bind_claim(ctx, &tuple, known)) {
-		rp_forget_at(&place);
+	if (known && known->claim)
+		bound = rp_bind_claim(ctx, &tuple, known);
+	if (bound) {
+		if (bound == RP_BOUND_UNWATCHED)
+			rp_make_stray(known);
+		else
+			rp_forget_at(&place);
 		rp_forget_losses();
 		return;
 	}

@@ -258,8 +258,6 @@ RP_LAYOUT(rp_claim, 496, tlvs, 152);
 
 /* Clients that were silent at header_timeout, and still are. */
 #define RP_SILENT_MAX 65536
-#define RP_SILENT_MARGIN \
-	1024 /* for CPUs that look at once whether it is full */
 
 enum rp_stage {
 	RP_STAGE_SYN_RECEIVED = 0, /* SYN-ACK sent, header to come */
@@ -294,7 +292,8 @@ struct rp_handshake {
 	__u8 options; /* enum rp_tcp_option, agreed on */
 	__u8 stage;   /* enum rp_stage */
 	__u8 rounds;  /* see rp_send_round() */
-	__u8 pad[2];
+	__u8 silent;  /* the claim is that of a bare ACK */
+	__u8 pad;
 	__u32 claim; /* its place in `claims` + 1; 0: none yet */
 	__u32 pad2;
 };

@@ -85,7 +85,7 @@ def test_silent_client(env):
     with env.lb.connect(ADDRESS) as sock:
         equal(stream.receive_until(sock, b"\n"), b"INFO hello\r\n", "greeting")
         seconds = time.monotonic() - begin
-        check(0.2 < seconds < 3, f"the greeting came after {seconds:.2f} s")
+        check(0.2 < seconds < 10, f"the greeting came after {seconds:.2f} s")
         stream.exchange(sock, b"PING\r\n")
         equal(handler.wait(1).peer, sock.getsockname(), "client")
     daemon.wait_stat("echo", "direct", 1)

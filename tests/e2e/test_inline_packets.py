@@ -544,12 +544,12 @@ def test_lost_syn_ack(env):
 
     Fails without known->since in rp_on_syn(), handshake.h.
     """
-    server, running, wire = peers(env, header_timeout="2s")
+    server, running, wire = peers(env, header_timeout="4s")
     peer = Peer(wire, *V4)
-    for _ in range(2):
+    for seconds in (2.4, 2.0):
         peer.send_syn()
         syn_ack = peer.expect(SYN | ACK, "answer to a SYN")
-        time.sleep(1.5)
+        time.sleep(seconds)
     peer.take_syn_ack(syn_ack)
     peer.data(HEADER + PAYLOAD)
     served(server, peer, 1, SOURCE)

@@ -112,8 +112,9 @@ struct talk {
 	int client;
 	int handled; /* -1: the handler was not asked */
 	size_t n_seen;
-	bool ended;	/* the handler read an end of stream */
-	bool timed_out; /* while nothing was decided */
+	bool ended;	 /* the handler read an end of stream */
+	bool timed_out;	 /* while nothing was decided */
+	size_t timed_at; /* after so many bytes */
 	uint8_t seen[SEEN_MAX];
 };
 
@@ -153,6 +154,7 @@ static void run_out(struct talk *talk)
 	timer_cancel(&c->header_timer);
 	c->header_timer.expired(&c->header_timer);
 	talk->timed_out = true;
+	talk->timed_at = talk->sent;
 	serve(talk);
 }
 
@@ -196,16 +198,20 @@ static struct outcome of_header(const struct talk *talk, struct rp_header h)
 	return (struct outcome){RP_STAT_COUNT, true, h, h.length};
 }
 
+/* Do the first `len` bytes begin with a whole signature? */
+static bool has_signature(const struct talk *talk, size_t len)
+{
+	return (len >= 6 && memcmp(talk->stream, "PROXY ", 6) == 0) ||
+	       (len >= 12 &&
+		memcmp(talk->stream, "\r\n\r\n\0\r\nQUIT\n", 12) == 0);
+}
+
 static struct outcome of_untrusted(const struct talk *talk)
 {
-	bool v1 = talk->len >= 6 && memcmp(talk->stream, "PROXY ", 6) == 0;
-	bool v2 = talk->len >= 12 &&
-		  memcmp(talk->stream, "\r\n\r\n\0\r\nQUIT\n", 12) == 0;
-
 	if (talk->listener->settings->untrusted == RP_UNTRUSTED_RESET)
 		return (struct outcome){.refused = RP_STAT_UNTRUSTED};
 	/* Only the beginning of a signature is waited for. */
-	if (v1 || v2 || talk->timed_out)
+	if (has_signature(talk, talk->len) || talk->timed_out)
 		return (struct outcome){.refused = RP_STAT_UNTRUSTED_HEADER};
 	return (struct outcome){.refused = RP_STAT_COUNT};
 }
@@ -223,13 +229,19 @@ static struct outcome expect(const struct talk *talk)
 		return of_untrusted(talk);
 	if (talk->timed_out && mode == RP_MODE_REQUIRED)
 		return (struct outcome){.refused = RP_STAT_TIMEOUT};
+	/* Silent until then, it may begin with no header; else it had its time.
+	 */
+	if (talk->timed_out &&
+	    has_signature(talk, talk->timed_at ? talk->timed_at : talk->len))
+		return (struct outcome){.refused = RP_STAT_TIMEOUT};
 	if (talk->timed_out)
 		return plain;
 	switch (rp_parse(talk->stream, talk->len, HEADER_MAX, &h)) {
 	case RP_HEADER:
 		return of_header(talk, h);
 	case RP_INCOMPLETE:
-		if (mode == RP_MODE_ENABLED && talk->len > 0)
+		if (mode == RP_MODE_ENABLED && talk->len > 0 &&
+		    !has_signature(talk, talk->len))
 			return plain;
 		return (struct outcome){.refused = RP_STAT_CLOSED_EARLY};
 	case RP_NOT_HEADER:
@@ -287,8 +299,9 @@ static void check(const struct talk *talk, const struct outcome *outcome)
 		holds(counted(talk, refusals[i]) ==
 		      (refusals[i] == outcome->refused));
 	if (outcome->refused != RP_STAT_COUNT) {
-		holds(talk->n_seen == 0);
-		/* One without trust may have been connected before it spoke. */
+		/* Who has no trust, or was silent, may be connected already. */
+		holds(talk->n_seen ==
+		      (talk->handled < 0 ? 0 : check_emitted(talk, outcome)));
 		holds(talk->handled < 0 || talk->ended);
 		return;
 	}

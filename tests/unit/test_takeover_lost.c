@@ -90,7 +90,7 @@ static rlim_t leave_room(int room)
 static bool is_reset(int i)
 {
 	struct pollfd end = {.fd = clients[i], .events = POLLIN};
-	char text[16];
+	char text[32];
 
 	if (poll(&end, 1, 0) == 1) {
 		expect_reset(clients[i]);

@@ -6,9 +6,6 @@ import os
 
 from .poll import check
 
-CPU = 0
-
-
 class Device:
     """The server's end of a veth pair, polled by a kernel thread that gets its CPU
     when the test lets go of it."""
@@ -17,30 +14,33 @@ class Device:
         # What its peer could have left whole it does not poll.
         env.lb.run("ethtool", "-K", name, "tso", "off")
         env.server.run("ethtool", "-K", name, "gro", "on")
+        before = self._threads(name)
         env.server.run("unshare", "--mount", "sh", "-ec",
                        "mount -t sysfs none /sys; "
                        f"echo 1 > /sys/class/net/{name}/threaded")
-        self.threads = [int(pid) for pid in os.listdir("/proc")
-                        if pid.isdigit() and self._is_polling(pid, name)]
-        check(self.threads, "no thread polls the device")
-        for thread in self.threads:
-            os.sched_setaffinity(thread, {CPU})
+        threads = self._threads(name) - before
+        check(threads, "no thread polls the device")
+        self.cpu = min(os.sched_getaffinity(0))
+        for thread in threads:
+            os.sched_setaffinity(thread, {self.cpu})
 
     @staticmethod
-    def _is_polling(pid, name):
-        try:
-            with open(f"/proc/{pid}/comm", encoding="ascii") as file:
-                return file.read().startswith(f"napi/{name}-")
-        except OSError:
-            return False
+    def _threads(name):
+        found = set()
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError), \
+                    open(f"/proc/{pid}/comm", encoding="ascii") as file:
+                if file.read().startswith(f"napi/{name}-"):
+                    found.add(int(pid))
+        return found
 
     @contextlib.contextmanager
     def held_up(self):
         """What is sent meanwhile, by this thread, is one list."""
         cpus = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {CPU})
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(40))
         try:
+            os.sched_setaffinity(0, {self.cpu})
             yield
         finally:
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
