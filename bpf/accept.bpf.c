@@ -133,7 +133,6 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 	}
 	claim->tuple = memory->packet.tuple;
 	claim->seq = known->peer_isn + 1 + (header ? header->length : 0);
-	claim->silent = !memory->packet.payload_len;
 	rp_fill_record(&memory->packet, memory->number, listener,
 		       RP_OFFLOAD_ACCEPT, header, &claim->record);
 	claim->record.since = memory->now;
@@ -143,7 +142,7 @@ static __always_inline int rp_accept_from(struct __sk_buff *skb,
 	}
 	known->claim = number;
 	known->rounds = 0;
-	known->silent = claim->silent;
+	known->silent = !memory->packet.payload_len;
 	known->since = memory->now; /* who has a claim is not the oldest */
 	error = rp_assign(skb, memory, target);
 	bpf_sk_release(target);

@@ -230,7 +230,7 @@ static __always_inline enum rp_bound rp_bind_claim(
 	__u32 slot = known->claim - 1;
 	struct rp_claim *claim;
 	__u64 cookie;
-	int watched;
+	int watched = 1;
 
 	if (known->claim == RP_CLAIM_OF_DAEMON) {
 		if (!rp_is_of_daemon(ctx))
@@ -242,10 +242,10 @@ static __always_inline enum rp_bound rp_bind_claim(
 	if (!claim || claim->seq != ctx->rcv_nxt ||
 	    !rp_is_same(&claim->tuple, tuple))
 		return RP_BOUND_NOT;
-	cookie = bpf_get_socket_cookie(ctx);
-	watched = !claim->silent || !claim->record.shown ||
-		  !rp_enter_silent(cookie);
+	if (known->silent && claim->record.shown)
+		watched = !rp_enter_silent(bpf_get_socket_cookie(ctx));
 	if (claim->record.tlvs) {
+		cookie = bpf_get_socket_cookie(ctx);
 		claim->record.tlvs = cookie;
 		if (bpf_map_update_elem(&tlvs, &cookie, &claim->tlvs, BPF_ANY))
 			claim->record.tlvs = 0;

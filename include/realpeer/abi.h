@@ -247,14 +247,12 @@ RP_LAYOUT(rp_outgoing, 144, record, 40);
  */
 struct rp_claim {
 	struct rp_tuple tuple;
-	__u32 seq;    /* of the next byte, host order */
-	__u32 silent; /* 1: accepted for header_timeout */
-	__u32 pad;
+	__u32 seq;		     /* of the next byte, host order */
 	struct rp_connection record; /* .tlvs: not 0 if there are any */
 	struct rp_tlvs tlvs;
 };
 
-RP_LAYOUT(rp_claim, 496, tlvs, 152);
+RP_LAYOUT(rp_claim, 488, tlvs, 144);
 
 /* Clients that were silent at header_timeout, and still are. */
 #define RP_SILENT_MAX 65536
